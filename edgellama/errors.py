@@ -1,0 +1,13 @@
+"""The one error type that crosses the public API: one sentence with the file, the fact and the way out."""
+
+
+class EdgellamaError(Exception):
+    """Anything a user can cause and mend. The command line prints its sentence and exits with 1."""
+
+
+class GGUFError(EdgellamaError):
+    """A GGUF file that cannot be read; the sentence names the file, the key or tensor, and the offset."""
+
+
+class ModelError(EdgellamaError):
+    """A readable file that is no model this runtime can run (wrong or missing keys, tensors, shapes)."""

@@ -1,0 +1,59 @@
+"""What all tests share. They run against this tree, here and in child processes, whether or not a copy is installed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+sys.path.insert(0, str(REPOSITORY))
+# Children inherit the environment: `python -m edgellama` in any folder then means this tree too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real tokenizers, models and expected values that lie beside the repository on some machines."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("../shared/data is not there")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run this interpreter with arguments in a child process, without stdin, and return what it printed."""
+
+    def run(*arguments: str, timeout: float = 120, **options) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False, **options
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def synthetic_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A small GGUF model of random weights by type name, written once a session."""
+    pytest.importorskip("gguf", reason="the gguf package writes the models of this test")
+    folder, made = tmp_path_factory.mktemp("models"), {}
+
+    def make(type_name: str, shape: str = "tiny", seed: int = 0) -> Path:
+        from bench.synthesize import SHAPES, synthesize
+
+        key = (shape, type_name, seed)
+        if key not in made:
+            made[key] = synthesize(SHAPES[shape], type_name, folder / f"{shape}-{len(made)}.gguf", seed)
+        return made[key]
+
+    return make
