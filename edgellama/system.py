@@ -1,0 +1,369 @@
+"""Every call to the operating system that the project makes, each with its branch for Linux, macOS and Windows.
+
+Callers never look at `sys.platform`. Advice that a system does not know is not an error: the function answers False
+and the program is only slower. Importing this module costs next to nothing; NumPy and ctypes are imported on use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import mmap
+import os
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PAGE_BYTES = mmap.PAGESIZE
+HUGE_PAGE_BYTES = 2 << 20
+# Numbers of <sys/mman.h>; Python's mmap module lacks the newest ones.
+MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED = 2, 3, 4
+MADV_HUGEPAGE, MADV_POPULATE_READ = 14, 22  # Linux; the latter since 5.14
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return library
+
+
+@functools.cache
+def _kernel32() -> Any:
+    import ctypes
+
+    return ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+
+
+def _madvise(start: int, end: int, advice: int) -> bool:
+    return end > start and _libc().madvise(start, end - start, advice) == 0
+
+
+def _pages_inside(address: int, length: int) -> tuple[int, int]:
+    return -(-address // PAGE_BYTES) * PAGE_BYTES, (address + length) // PAGE_BYTES * PAGE_BYTES
+
+
+def _pages_around(address: int, length: int) -> tuple[int, int]:
+    return address // PAGE_BYTES * PAGE_BYTES, -(-(address + length) // PAGE_BYTES) * PAGE_BYTES
+
+
+def advise_dontneed(address: int, length: int) -> bool:
+    """Drop the whole pages inside the range; a file's pages are read again when touched, anonymous ones become zero."""
+    start, end = _pages_inside(address, length)
+    if sys.platform == "win32":
+        import ctypes
+
+        # Unlocking pages that are not locked fails, and takes them out of the working set: the documented way.
+        _kernel32().VirtualUnlock(ctypes.c_void_p(start), ctypes.c_size_t(max(0, end - start)))
+        return end > start
+    return _madvise(start, end, MADV_DONTNEED)
+
+
+def advise_sequential(address: int, length: int) -> bool:
+    """Say that the range will be read once from front to back: the kernel reads ahead further."""
+    if sys.platform == "win32":
+        return False
+    return _madvise(*_pages_around(address, length), MADV_SEQUENTIAL)
+
+
+def populate_read(address: int, length: int) -> bool:
+    """Bring the range into memory now, in large reads, instead of one page fault at a time."""
+    start, end = _pages_around(address, length)
+    if sys.platform == "win32":
+        return _prefetch_windows(start, end - start)
+    if sys.platform == "linux" and _madvise(start, end, MADV_POPULATE_READ):
+        return True
+    return _madvise(start, end, MADV_WILLNEED)
+
+
+def _prefetch_windows(address: int, length: int) -> bool:
+    import ctypes
+
+    entry = (ctypes.c_size_t * 2)(address, length)  # WIN32_MEMORY_RANGE_ENTRY
+    process = ctypes.c_void_p(-1)  # the pseudo-handle of this process
+    return bool(_kernel32().PrefetchVirtualMemory(process, ctypes.c_size_t(1), entry, 0))
+
+
+def allocate(n_bytes: int, huge: bool = True) -> np.ndarray:
+    """Zeroed, page-aligned bytes straight from the system, in huge pages where there are any; freed with the array."""
+    import numpy as np
+
+    huge = huge and sys.platform == "linux" and n_bytes >= HUGE_PAGE_BYTES
+    alignment = HUGE_PAGE_BYTES if huge else PAGE_BYTES
+    mapping = _anonymous_mapping(max(n_bytes, 1) + alignment - PAGE_BYTES)
+    if huge:
+        with contextlib.suppress(OSError):  # a kernel built without huge pages refuses the advice
+            mapping.madvise(MADV_HUGEPAGE)
+    data = np.frombuffer(mapping, np.uint8)  # holds the mapping, which is unmapped with the last view
+    skip = -data.ctypes.data % alignment
+    return data[skip : skip + n_bytes]
+
+
+def _anonymous_mapping(n_bytes: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, n_bytes)
+    # Private: Python's default is shared memory, which gets no huge pages and survives in a forked child's writes.
+    return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held at once (on Linux not getrusage's, which a child inherits)."""
+    if sys.platform == "win32":
+        return _memory_counters_windows()
+    peak = _kib_field(Path("/proc/self/status"), "VmHWM")
+    if peak is not None:
+        return peak
+    import resource
+
+    peak_units = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_units if sys.platform == "darwin" else peak_units * 1024
+
+
+def _memory_counters_windows() -> int:
+    import ctypes
+
+    counters = (ctypes.c_size_t * 10)()  # PROCESS_MEMORY_COUNTERS: cb and faults share the first, then the peak
+    size = ctypes.sizeof(counters) - ctypes.sizeof(ctypes.c_size_t)
+    ctypes.cast(counters, ctypes.POINTER(ctypes.c_uint32))[0] = size
+    _kernel32().K32GetProcessMemoryInfo(ctypes.c_void_p(-1), counters, size)
+    return int(counters[1])
+
+
+def available_memory_bytes() -> int:
+    """What can be allocated without swapping, within this container's limit; total memory where only that is known."""
+    if sys.platform == "win32":
+        return _available_memory_windows()
+    free = _kib_field(Path("/proc/meminfo"), "MemAvailable")
+    if free is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    room = cgroup_memory_room_bytes()
+    return free if room is None else min(free, room)
+
+
+def _available_memory_windows() -> int:
+    import ctypes
+
+    status = (ctypes.c_uint64 * 8)()  # MEMORYSTATUSEX: length and load, total physical, available physical, …
+    ctypes.cast(status, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(status)
+    _kernel32().GlobalMemoryStatusEx(status)
+    return int(status[2])
+
+
+def _kib_field(path: Path, name: str) -> int | None:
+    """Bytes of a `Name:   123 kB` line of /proc."""
+    for line in read_text(path).splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def read_text(path: Path) -> str:
+    """A small file of /proc or /sys; empty when it is missing or unreadable, as many are in containers."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def usable_cpus() -> list[int]:
+    """The logical CPUs that this process may run on: affinity and cpuset are one mask on Linux."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def set_affinity(cpus: Iterable[int]) -> bool:
+    """Keep the calling thread on these CPUs. False where the system offers no such thing or refuses."""
+    chosen = set(cpus)
+    if sys.platform == "win32":
+        mask = sum(1 << cpu for cpu in chosen)
+        handle = _kernel32().GetCurrentThread()
+        return bool(_kernel32().SetThreadAffinityMask(handle, mask))
+    if not hasattr(os, "sched_setaffinity"):
+        return False
+    try:
+        os.sched_setaffinity(0, chosen)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def sysctl_integer(name: str) -> int | None:
+    """A number that macOS keeps under a name such as hw.physicalcpu."""
+    import ctypes
+
+    value, size = ctypes.c_int64(0), ctypes.c_size_t(8)
+    code = _libc().sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
+    return value.value if code == 0 else None
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """This process's control group and all above it: the tightest limit on the way holds (version 2, else 1)."""
+    for line in read_text(root / "proc/self/cgroup").splitlines():
+        fields = line.split(":", 2)
+        if len(fields) != 3 or (fields[1] and controller not in fields[1].split(",")):
+            continue
+        _, names, path = fields
+        base = root / "sys/fs/cgroup"
+        folder = base / names / path.strip("/") if names else base / path.strip("/")
+        top = base / names if names else base
+        while True:
+            yield folder
+            if folder == top or top not in folder.parents:
+                break
+            folder = folder.parent
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """How many CPUs' worth of time the control group grants; None without a limit."""
+    quotas = []
+    for folder in _cgroup_folders(root, "cpu"):
+        quota, period = [*read_text(folder / "cpu.max").split(), "", ""][:2]
+        if not quota:
+            quota, period = read_text(folder / "cpu.cfs_quota_us"), read_text(folder / "cpu.cfs_period_us")
+        granted, per = _number(quota), _number(period)
+        if granted and per and granted > 0:
+            quotas.append(granted / per)
+    return min(quotas, default=None)
+
+
+def cgroup_memory_room_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes left below the tightest memory limit; cached file pages count as free: the kernel drops them first."""
+    rooms = []
+    for folder in _cgroup_folders(root, "memory"):
+        limit = _number(read_text(folder / "memory.max") or read_text(folder / "memory.limit_in_bytes"))
+        used = _number(read_text(folder / "memory.current") or read_text(folder / "memory.usage_in_bytes"))
+        if limit is not None and used is not None:
+            fields = dict(line.split() for line in read_text(folder / "memory.stat").splitlines())
+            rooms.append(max(0, limit - used + int(fields.get("inactive_file", 0))))
+    return min(rooms, default=None)
+
+
+def default_worker_limit() -> int:
+    """Usable CPUs within the quota, at least one."""
+    quota = cpu_quota() if sys.platform == "linux" else None
+    return max(1, min(len(usable_cpus()), math.floor(quota) if quota is not None else sys.maxsize))
+
+
+def cache_folder() -> Path | None:
+    """This user's cache folder, made if missing; None where no folder is safely this user's own.
+
+    What lies there is loaded as code, so a folder that another user owns or may write, or a link, is never used.
+    `EDGELLAMA_CACHE` names another place.
+    """
+    try:
+        folder = _cache_path()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder if _is_private(folder) else None
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+
+
+def _cache_path() -> Path:
+    override = os.environ.get("EDGELLAMA_CACHE")
+    if override:
+        return Path(override).expanduser().absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "edgellama"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/edgellama"
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"  # the specification: ignore relative ones
+    return base / "edgellama"
+
+
+def _is_private(folder: Path) -> bool:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    if sys.platform == "win32":  # access lists there; the profile folder's own is inherited
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that is complete or not there, even after a power cut: temporary name, sync, rename, sync."""
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder durable. Windows has no such call, and some network file systems refuse it."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_terminal(stream: IO[Any] | None) -> bool:
+    """Whether a person reads this stream. None and closed streams, as in windowless programs, count as no."""
+    try:
+        return stream is not None and stream.isatty()
+    except (ValueError, AttributeError):
+        return False
+
+
+@contextlib.contextmanager
+def on_interrupt(handler: Callable[[], None]) -> Iterator[None]:
+    """Call `handler` at Ctrl-C instead of raising, while the block runs. Outside the main thread it changes nothing."""
+    try:
+        before = signal.signal(signal.SIGINT, lambda number, frame: handler())
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98}  # Linux system call numbers
+
+
+def wait_settings() -> dict[str, int]:
+    """How a worker thread sleeps: `futex_number` (0: none) and `wait_function`, the address of what it calls.
+
+    On Linux that is libc's syscall(), used as futex(2); elsewhere a plain short sleep.
+    """
+    import platform
+
+    if sys.platform == "win32":
+        return {"futex_number": 0, "wait_function": _function_address(_kernel32().Sleep)}
+    number = _FUTEX_NUMBERS.get(platform.machine(), 0) if sys.platform == "linux" else 0
+    return {"futex_number": number, "wait_function": _function_address(_libc().syscall if number else _libc().usleep)}
+
+
+def _function_address(function: Any) -> int:
+    import ctypes
+
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
