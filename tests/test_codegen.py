@@ -1,0 +1,125 @@
+"""What LLVM makes of the SIMD layer for each instruction set, read from its assembly; no such CPU is needed."""
+
+import re
+
+import pytest
+from kernel_builds import TRIPLE, all_builds, run_build
+
+from edgellama.compiler import loader
+from edgellama.compiler.build import undefined_symbols
+from edgellama.simd.target import TARGETS
+
+
+def function_text(isa: str, name: str) -> str:
+    """The instructions of one exported kernel."""
+    _, assembly = all_builds()[isa]
+    return re.search(rf"^{name}:.*?^\.Lfunc_end", assembly, re.MULTILINE | re.DOTALL).group()
+
+
+def mnemonics(text: str) -> list[str]:
+    return re.findall(r"^\t(?:\{\w+\}\s+)?([a-z]\w*)", text, re.MULTILINE)
+
+
+DOT4 = {
+    # isa: (lines that must be there, how often), (text that must not be there)
+    "avx512vnni": ([(r"vpdpbusd\t.*%zmm", 1)], ["vpmaddubsw", "{vex}"]),
+    "avx512": ([(r"vpmaddubsw\t.*%zmm", 2), (r"vpmaddwd\t.*%zmm", 2)], ["vpdpbusd"]),
+    "avxvnni": ([(r"\{vex\}\s+vpdpbusd\t.*%ymm", 2)], ["vpmaddubsw", "%zmm"]),
+    "avx2": ([(r"vpmaddubsw\t.*%ymm", 4), (r"vpmaddwd\t.*%ymm", 4)], ["vpdpbusd", "%zmm"]),
+    "generic": ([], ["vpdpbusd", "maddubsw", "%ymm", "%zmm"]),
+}
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+def test_dot4_is_the_instruction_of_its_target(isa):
+    text = function_text(isa, "dot4")
+    wanted, unwanted = DOT4[isa]
+    for pattern, count in wanted:
+        assert len(re.findall(pattern, text)) == count, text
+    assert not [word for word in unwanted if word in text]
+
+
+@pytest.mark.parametrize(("isa", "count"), [("avx512", 1), ("avx2", 2)])
+def test_dot4_small_needs_half_the_instructions_of_dot4(isa, count):
+    assert mnemonics(function_text(isa, "dot4_small")).count("vpmaddubsw") == count
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+def test_no_register_is_wider_than_the_target_allows(isa):
+    _, assembly = all_builds()[isa]
+    assert ("%zmm" in assembly) == isa.startswith("avx512")
+    assert ("%ymm" in assembly) == (isa != "generic")
+    assert ("vpdpbusd" in assembly) == isa.endswith("vnni")
+
+
+@pytest.mark.parametrize("isa", [name for name in TARGETS if name != "generic"])
+def test_the_tile_stays_in_registers(isa):
+    """No stack traffic in the inner loop, and one dot per accumulator and step (LLVM may unroll it)."""
+    loop = inner_loop(function_text(isa, "tile_product"))
+    assert "(%rsp)" not in loop and "(%rbp)" not in loop, loop
+    target = TARGETS[isa]
+    words = mnemonics(loop)
+    if isa.endswith("vnni"):
+        registers = target.tile_tokens * target.tile_halves * (1 if isa == "avx512vnni" else 2)
+        assert words.count("vpdpbusd") % registers == 0 < words.count("vpdpbusd")
+    assert not any(word.startswith("call") for word in words)
+
+
+def inner_loop(text: str) -> str:
+    """From the label that the last backward jump goes to, up to that jump."""
+    for label in re.findall(r"^(\.LBB\d+_\d+):", text, re.MULTILINE):
+        start = text.index(f"{label}:")
+        jump = re.search(rf"\tj[a-z]+\t{re.escape(label)}\b", text[start:])
+        if jump:
+            return text[start : start + jump.end()]
+    raise AssertionError(f"no loop in {text}")
+
+
+@pytest.mark.parametrize("isa", [name for name in TARGETS if name != "generic"])
+def test_conversions_and_masks_are_single_instructions(isa):
+    halves = mnemonics(function_text(isa, "halves_to_floats"))
+    assert halves.count("vcvtph2ps") == (1 if isa.startswith("avx512") else 2)
+    assert "call" not in " ".join(mnemonics(function_text(isa, "exponential")))
+    copy = function_text(isa, "copy_first")
+    assert re.search(r"\{%k\d\}" if isa.startswith("avx512") else "vmaskmovps|vpmaskmov", copy), copy
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+def test_objects_need_only_what_the_loader_offers(isa):
+    item, _ = all_builds()[isa]
+    assert undefined_symbols(item.data) <= {*loader.C_FUNCTIONS, "_GLOBAL_OFFSET_TABLE_"}
+    if isa != "generic":  # every other target has its own fma and rounding
+        assert not undefined_symbols(item.data) & {"fmaf", "rintf"}
+
+
+def test_what_an_object_may_need_is_what_the_loader_offers():
+    from edgellama.compiler.codegen import ALLOWED_SYMBOLS
+
+    assert set(loader.C_FUNCTIONS) | {"_GLOBAL_OFFSET_TABLE_"} == ALLOWED_SYMBOLS
+
+
+def test_undefined_symbols_of_another_kind_of_object_are_unknown():
+    assert undefined_symbols(b"\xcf\xfa\xed\xfe" + bytes(60)) is None
+
+
+def test_building_twice_gives_the_same_bytes():
+    first, _ = all_builds()["avx2"]
+    again = run_build("--modules", "simd_kernels", "--isa", "avx2", "--triple", TRIPLE, "--key", "avx2")
+    assert again.stdout.endswith(first.data)
+
+
+def test_a_kernel_that_needs_the_python_runtime_is_refused(tmp_path, monkeypatch):
+    module = tmp_path / "greedy_kernels.py"
+    module.write_text(
+        "import numpy as np\nfrom edgellama.compiler.entry import entry\n\n\n"
+        "@entry()\ndef greedy(op, frame, worker):\n    np.zeros(op)[frame] = 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    done = run_build("--modules", "greedy_kernels", "--isa", "generic")
+    assert done.returncode == 1 and done.stdout == b""
+    assert b"NRT" in done.stderr.splitlines()[-1]
+
+
+def test_unknown_groups_and_empty_modules_are_one_sentence():
+    assert run_build("--group", "nosuch", "--isa", "generic").stderr.startswith(b"error: nosuch is no kernel group")
+    assert b"no kernel entries" in run_build("--modules", "json", "--isa", "generic").stderr
