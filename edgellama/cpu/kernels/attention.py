@@ -1,0 +1,231 @@
+"""Attention over the paged cache, one KV head and a few tokens at a time.
+
+A page is also the fixed segment of the reduction: within a page softmax is exact, pages are merged in order with
+the running maximum (Milakov & Gimelshein 2018). A prefill merges as it goes; decoding a long context gives pages
+to different workers, who leave (maximum, sum, weighted values) in `partials`, and the last of them merges. Both
+do the same operations in the same order, so no bit depends on who did what.
+"""
+
+from numba import float32
+
+from ...compiler.entry import device, entry
+from ...frame import FEW_ROWS, PAGE_POSITIONS, frame_field
+from ...ops import ATTENTION
+from ...simd.arithmetic import (
+    exponential,
+    fma,
+    max_lanes,
+    maximum,
+    select_first,
+    splat_float,
+    sum_lanes,
+    zero_float,
+)
+from ...simd.control import atomic_add
+from ...simd.memory import load_f32, load_i32, load_i64, load_vector, store_f32, store_first, store_i64, store_vector
+from .attention_tiles import ROW_SCORES, ROWS, scores_f16, scores_q8, weighted_f16, weighted_q8
+from .rope_store import key_page_bytes, padded, value_page_bytes
+from .shared import N_ACTIVE, N_TOKENS, SCRATCH, claim, end_of, first_of
+
+QKV, KEYS, VALUES, OUT, PARTIALS, PITCH, OUT_PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, SCALE = ATTENTION.offsets()
+VISIBLE, SLOTS, TILES, N_TILES = (frame_field(name) for name in ("visible", "slots", "tiles", "n_tiles"))
+PAGE_TABLE, PAGES_PER_SLOT, N_SEGMENTS = (frame_field(name) for name in ("page_table", "pages_per_slot", "n_segments"))
+LOWEST = float32(-1e30)
+TILE_ROWS = 16  # rows (tokens x heads of a group) that share one pass over a page, if a group is not larger
+STATE_HEAD = 64  # bytes before the weighted values of a partial: maximum and sum
+
+
+@device
+def visible_end(frame, token):
+    return load_i32(load_i64(frame + VISIBLE) + 8 * token + 4)
+
+
+@device
+def exp_scalar(x):
+    return max_lanes(exponential(splat_float(x)))
+
+
+@device
+def softmax_row(scores, n_visible, n_groups, state):
+    """exp(score - maximum) in place, zero from n_visible on; maximum and sum to `state`."""
+    highest = splat_float(LOWEST)
+    for group in range(n_groups):
+        score = select_first(load_vector(scores + 64 * group), splat_float(LOWEST), n_visible - 16 * group)
+        highest = maximum(highest, score)
+    top = max_lanes(highest)
+    total = zero_float()
+    for group in range(n_groups):
+        power = exponential(load_vector(scores + 64 * group) - splat_float(top))
+        power = select_first(power, zero_float(), n_visible - 16 * group)
+        total = total + power
+        store_vector(scores + 64 * group, power)
+    store_f32(state, top)
+    store_f32(state + 4, sum_lanes(total))
+
+
+@device
+def merge(running, part, width):
+    """Add one page's (maximum, sum, weighted values) to the running ones: float32 at 0, 4 and STATE_HEAD."""
+    old, new = load_f32(running), load_f32(part)
+    top = max(old, new)
+    keep, take = exp_scalar(old - top), exp_scalar(new - top)
+    store_f32(running, top)
+    store_f32(running + 4, load_f32(running + 4) * keep + load_f32(part + 4) * take)
+    for i in range(STATE_HEAD, STATE_HEAD + 4 * width, 64):
+        kept = load_vector(running + i) * splat_float(keep)
+        store_vector(running + i, fma(load_vector(part + i), splat_float(take), kept))
+
+
+@device
+def clear(running, width):
+    store_f32(running, LOWEST)
+    store_f32(running + 4, float32(0.0))
+    for i in range(STATE_HEAD, STATE_HEAD + 4 * width, 64):
+        store_vector(running + i, zero_float())
+
+
+@device
+def write_output(running, out, value_dim):
+    factor = splat_float(float32(1.0) / load_f32(running + 4))
+    for i in range(0, value_dim, 16):
+        store_first(out + 4 * i, load_vector(running + STATE_HEAD + 4 * i) * factor, value_dim - i)
+
+
+@device
+def load_queries(op, queries, first_token, n_tokens, kv_head, group, n_rows):
+    """Scaled queries of n_tokens x group heads, token-major, as float32 [n_rows][key_dim]; zeros to pad."""
+    key_dim, scale = load_i64(op + KEY_DIM), load_f32(op + SCALE)
+    for row in range(n_rows):
+        token, head = first_token + row // group, kv_head * group + row % group
+        source = load_i64(op + QKV) + 4 * (load_i64(op + PITCH) * token + key_dim * head)
+        for i in range(key_dim):
+            value = load_f32(source + 4 * i) * scale if row < n_tokens * group else float32(0.0)
+            store_f32(queries + 4 * (key_dim * row + i), value)
+
+
+@device
+def attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, states, state_bytes, is_q8):
+    """Scores, softmax and weighted values of one page of the sequence, a state per row (token x head of the group)."""
+    key_dim, value_dim, n_kv_heads = load_i64(op + KEY_DIM), load_i64(op + VALUE_DIM), load_i64(op + N_KV_HEADS)
+    n_rows = padded(n_tokens * group, ROWS)
+    scores = queries + 4 * key_dim * n_rows
+    weighted = scores + ROW_SCORES * n_rows
+    begin = page * PAGE_POSITIONS
+    n_positions = min(visible_end(frame, first_token + n_tokens - 1) - begin, PAGE_POSITIONS)
+    n_groups = (n_positions + 15) // 16
+    slot = load_i32(load_i64(frame + SLOTS) + 4 * first_token)
+    entry_at = load_i64(frame + PAGE_TABLE) + 4 * (slot * load_i64(frame + PAGES_PER_SLOT) + page)
+    place = load_i32(entry_at) * n_kv_heads + kv_head
+    keys = load_i64(op + KEYS) + place * key_page_bytes(key_dim, is_q8)
+    values = load_i64(op + VALUES) + place * value_page_bytes(value_dim, is_q8)
+    if is_q8 != 0:
+        scores_q8(queries, keys, scores, n_rows, key_dim, n_groups)
+    else:
+        scores_f16(queries, keys, scores, n_rows, key_dim, n_groups)
+    for row in range(n_rows):
+        token = first_token + min(row // group, n_tokens - 1)
+        softmax_row(scores + ROW_SCORES * row, visible_end(frame, token) - begin, n_groups, states + state_bytes * row)
+    if is_q8 != 0:
+        weighted_q8(scores, values, weighted, n_rows, value_dim, n_positions)
+    else:
+        weighted_f16(scores, values, weighted, n_rows, value_dim, n_positions)
+    width = padded(value_dim, 16)
+    for row in range(n_tokens * group):
+        for i in range(0, 4 * width, 64):
+            store_vector(states + state_bytes * row + STATE_HEAD + i, load_vector(weighted + 4 * width * row + i))
+
+
+@device
+def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group, is_q8):
+    """All pages of a few tokens of one sequence, merged as they come."""
+    value_dim, width = load_i64(op + VALUE_DIM), padded(load_i64(op + VALUE_DIM), 16)
+    state_bytes, n_rows = STATE_HEAD + 4 * width, padded(n_tokens * group, ROWS)
+    running = load_i64(worker + SCRATCH)
+    part = running + state_bytes * n_rows
+    queries = part + state_bytes * n_rows
+    load_queries(op, queries, first_token, n_tokens, kv_head, group, n_rows)
+    for row in range(n_rows):
+        clear(running + state_bytes * row, width)
+    n_pages = (visible_end(frame, first_token + n_tokens - 1) + PAGE_POSITIONS - 1) // PAGE_POSITIONS
+    for page in range(n_pages):
+        attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, part, state_bytes, is_q8)
+        for row in range(n_tokens * group):
+            if visible_end(frame, first_token + row // group) > page * PAGE_POSITIONS:
+                merge(running + state_bytes * row, part + state_bytes * row, width)
+    for row in range(n_tokens * group):
+        token, head = first_token + row // group, kv_head * group + row % group
+        out = load_i64(op + OUT) + 4 * (load_i64(op + OUT_PITCH) * token + value_dim * head)
+        write_output(running + state_bytes * row, out, value_dim)
+
+
+@device
+def merge_token(op, frame, scratch, token, kv_head, group, states, n_pages):
+    """The pages of one token and KV head, in order; states are [page][padded group]."""
+    value_dim, width = load_i64(op + VALUE_DIM), padded(load_i64(op + VALUE_DIM), 16)
+    state_bytes = STATE_HEAD + 4 * width
+    page_bytes = state_bytes * padded(group, ROWS)
+    for row in range(group):
+        clear(scratch, width)
+        for page in range(n_pages):
+            merge(scratch, states + page_bytes * page + state_bytes * row, width)
+        out = load_i64(op + OUT) + 4 * (load_i64(op + OUT_PITCH) * token + value_dim * (kv_head * group + row))
+        write_output(scratch, out, value_dim)
+
+
+@device
+def attend_one_page(op, frame, worker, token, kv_head, group, page, is_q8):
+    """One page of one token, left in `partials`; whoever finishes the last page merges them all.
+
+    partials: int64 counters [FEW_ROWS][n_kv_heads], 64 bytes apart, then the states
+    [FEW_ROWS][n_kv_heads][pages_per_slot][padded group].
+    """
+    n_pages = (visible_end(frame, token) + PAGE_POSITIONS - 1) // PAGE_POSITIONS
+    if page >= n_pages:
+        return
+    scratch, n_kv_heads = load_i64(worker + SCRATCH), load_i64(op + N_KV_HEADS)
+    state_bytes, n_rows = STATE_HEAD + 4 * padded(load_i64(op + VALUE_DIM), 16), padded(group, ROWS)
+    pair = token * n_kv_heads + kv_head
+    counter = load_i64(op + PARTIALS) + 64 * pair
+    states = load_i64(op + PARTIALS) + 64 * FEW_ROWS * n_kv_heads
+    states += pair * load_i64(frame + PAGES_PER_SLOT) * n_rows * state_bytes
+    load_queries(op, scratch, token, 1, kv_head, group, n_rows)
+    state = states + page * n_rows * state_bytes
+    attend_page(op, frame, page, token, 1, kv_head, group, scratch, state, state_bytes, is_q8)
+    if atomic_add(counter, 1) == n_pages - 1:
+        store_i64(counter, 0)
+        merge_token(op, frame, scratch, token, kv_head, group, states, n_pages)
+
+
+@device
+def attention(op, frame, worker, is_q8):
+    """Split over (tile of tokens, KV head), and over pages too when few tokens see many."""
+    n_kv_heads, n_tokens = load_i64(op + N_KV_HEADS), load_i64(frame + N_TOKENS)
+    group = load_i64(op + N_HEADS) // n_kv_heads
+    by_page = n_tokens <= FEW_ROWS and load_i64(frame + N_SEGMENTS) > 1
+    n_pages = load_i64(frame + N_SEGMENTS) if by_page else 1
+    n_units = (n_tokens if by_page else load_i64(frame + N_TILES)) * n_kv_heads * n_pages
+    while True:
+        span = claim(op, n_units, load_i64(worker + N_ACTIVE))
+        if span < 0:
+            return
+        for unit in range(first_of(span), end_of(span)):
+            place, kv_head = unit // n_pages // n_kv_heads, unit // n_pages % n_kv_heads
+            if by_page:
+                attend_one_page(op, frame, worker, place, kv_head, group, unit % n_pages, is_q8)
+                continue
+            tile = load_i64(frame + TILES) + 8 * place
+            first, count = load_i32(tile), load_i32(tile + 4)
+            step = max(TILE_ROWS // group, 1)
+            for token in range(first, first + count, step):
+                n_together = min(step, first + count - token)
+                attend_tokens(op, frame, worker, token, n_together, kv_head, group, is_q8)
+
+
+@entry()
+def attention_f16(op, frame, worker):
+    attention(op, frame, worker, 0)
+
+
+@entry()
+def attention_q8_0(op, frame, worker):
+    attention(op, frame, worker, 1)

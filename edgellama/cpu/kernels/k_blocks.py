@@ -1,0 +1,243 @@
+"""Packed Q4_K, Q5_K and Q6_K: super-blocks of 256 columns, a pair function for one row and an unpacker for many.
+
+A packed super-block is the rows' own 32-bit words, one lane a row: 16 lanes x 36 words (Q4_K), 44 (Q5_K) or 52
+(Q6_K, then the 16-bit scales of the 32 rows). Every code, scale and minimum is cut out of the words in registers.
+"""
+
+from ...compiler.entry import device, entry
+from ...simd.arithmetic import (
+    as_bytes,
+    as_ints,
+    fma,
+    high_halves,
+    high_nibbles,
+    low_halves,
+    low_nibbles,
+    shift_left,
+    shift_right,
+    signed_byte,
+    splat_int,
+    to_float,
+    zero_float,
+    zero_int,
+)
+from ...simd.dot import dot4_small
+from ...simd.memory import (
+    load_bytes,
+    load_halves,
+    load_ints,
+    splat_load,
+    splat_load_int,
+    store_bytes,
+    store_vector,
+)
+from ..layout import NEGATIVE_SUM_16, SCALE, SCALED_SUM
+from .matvec import FIELD_BYTES, matvec
+from .simple_blocks import UNPACK
+
+Q4_K_HALF, Q5_K_HALF, Q6_K_HALF = 36 * 64, 44 * 64, 52 * 64
+
+
+@device
+def six_bits(low_word, high_word, high_shift, block):
+    """The 6-bit scale (low_word = word 1) or minimum (word 2) of sub-block 0..7, one per row.
+
+    Sub-blocks 0-3 lie in the low six bits of the bytes of low_word; 4-7 have four bits in high_word (word 3) and
+    their two upper bits in the top of low_word's bytes.
+    """
+    if block < 4:
+        return shift_right(low_word, 8 * block) & splat_int(63)
+    low = shift_right(high_word, 8 * (block - 4) + high_shift) & splat_int(15)
+    high = shift_right(low_word, 8 * (block - 4) + 6) & splat_int(3)
+    return low | shift_left(high, 4)
+
+
+@device
+def block_scale(words, block):
+    """d * scale of a sub-block of a Q4_K or Q5_K super-block."""
+    code = six_bits(load_ints(words + 64), load_ints(words + 192), 0, block)
+    return low_halves(load_ints(words)) * to_float(code)
+
+
+@device
+def block_minimum(words, block):
+    """-(dmin * minimum) of a sub-block."""
+    code = six_bits(load_ints(words + 128), load_ints(words + 192), 4, block)
+    return zero_float() - high_halves(load_ints(words)) * to_float(code)
+
+
+@device
+def add_block(words, block, dot, fields, acc):
+    """acc with sub-block `block`, whose integer dot product is `dot`, added."""
+    field = fields + FIELD_BYTES * block
+    acc = fma(to_float(dot) * block_scale(words, block), splat_load(field + 4 * SCALE), acc)
+    return fma(block_minimum(words, block), splat_load(field + 4 * SCALED_SUM), acc)
+
+
+@device
+def half_q4_k(words, x, fields, acc):
+    for chunk in range(4):
+        low, high = zero_int(), zero_int()
+        codes, at = words + 256 + 512 * chunk, x + 64 * chunk
+        for word in range(8):
+            w = load_bytes(codes + 64 * word)
+            low = dot4_small(low, low_nibbles(w), at + 4 * word)
+            high = dot4_small(high, high_nibbles(w), at + 32 + 4 * word)
+        acc = add_block(words, 2 * chunk, low, fields, acc)
+        acc = add_block(words, 2 * chunk + 1, high, fields, acc)
+    return acc
+
+
+@device
+def pair_q4_k(weights, x, fields, low, high):
+    return half_q4_k(weights, x, fields, low), half_q4_k(weights + Q4_K_HALF, x, fields, high)
+
+
+@entry()
+def matvec_q4_k(op, frame, worker):
+    matvec(op, frame, worker, pair_q4_k, 2 * Q4_K_HALF, 256)
+
+
+@device
+def unpack_scales(words, scales, minimums):
+    """The eight scales and minimums of a half, 128 bytes apart."""
+    for block in range(8):
+        store_vector(scales + 128 * block, block_scale(words, block))
+        store_vector(minimums + 128 * block, block_minimum(words, block))
+
+
+@device
+def unpack_half_q4_k(words, ints):
+    for chunk in range(4):
+        for word in range(8):
+            w = load_bytes(words + 256 + 512 * chunk + 64 * word)
+            store_bytes(ints + 2048 * chunk + 128 * word, low_nibbles(w))
+            store_bytes(ints + 2048 * chunk + 128 * (word + 8), high_nibbles(w))
+
+
+@entry(UNPACK)
+def unpack_q4_k(source, n_columns, ints, scales, minimums):
+    for _ in range(n_columns // 256):
+        for half in range(2):
+            words = source + Q4_K_HALF * half
+            unpack_scales(words, scales + 64 * half, minimums + 64 * half)
+            unpack_half_q4_k(words, ints + 64 * half)
+        source, ints = source + 2 * Q4_K_HALF, ints + 8192
+        scales, minimums = scales + 1024, minimums + 1024
+
+
+@device
+def fifth_bit(high_word, block):
+    """Bit `block` of every byte, moved to bit 4."""
+    ones = splat_int(0x01010101)
+    return as_bytes(shift_left(shift_right(as_ints(high_word), block) & ones, 4))
+
+
+@device
+def half_q5_k(words, x, fields, acc):
+    for chunk in range(4):
+        low, high = zero_int(), zero_int()
+        codes, at = words + 768 + 512 * chunk, x + 64 * chunk
+        for word in range(8):
+            w, bits = load_bytes(codes + 64 * word), load_bytes(words + 256 + 64 * word)
+            low = dot4_small(low, low_nibbles(w) | fifth_bit(bits, 2 * chunk), at + 4 * word)
+            high = dot4_small(high, high_nibbles(w) | fifth_bit(bits, 2 * chunk + 1), at + 32 + 4 * word)
+        acc = add_block(words, 2 * chunk, low, fields, acc)
+        acc = add_block(words, 2 * chunk + 1, high, fields, acc)
+    return acc
+
+
+@device
+def pair_q5_k(weights, x, fields, low, high):
+    return half_q5_k(weights, x, fields, low), half_q5_k(weights + Q5_K_HALF, x, fields, high)
+
+
+@entry()
+def matvec_q5_k(op, frame, worker):
+    matvec(op, frame, worker, pair_q5_k, 2 * Q5_K_HALF, 256)
+
+
+@device
+def unpack_half_q5_k(words, ints):
+    for chunk in range(4):
+        for word in range(8):
+            w, bits = load_bytes(words + 768 + 512 * chunk + 64 * word), load_bytes(words + 256 + 64 * word)
+            target = ints + 2048 * chunk + 128 * word
+            store_bytes(target, low_nibbles(w) | fifth_bit(bits, 2 * chunk))
+            store_bytes(target + 1024, high_nibbles(w) | fifth_bit(bits, 2 * chunk + 1))
+
+
+@entry(UNPACK)
+def unpack_q5_k(source, n_columns, ints, scales, minimums):
+    for _ in range(n_columns // 256):
+        for half in range(2):
+            words = source + Q5_K_HALF * half
+            unpack_scales(words, scales + 64 * half, minimums + 64 * half)
+            unpack_half_q5_k(words, ints + 64 * half)
+        source, ints = source + 2 * Q5_K_HALF, ints + 8192
+        scales, minimums = scales + 1024, minimums + 1024
+
+
+@device
+def code_q6_k(words, part, word):
+    """Codes 0..63 of quad `word` (0..7) of sub-block `part` (0..7) of 32 columns.
+
+    Each half of 128 columns has 16 words of low nibbles (parts 0, 1 low, parts 2, 3 high nibbles of the same words)
+    and 8 words of upper bit pairs (part p in bits 2p of every byte).
+    """
+    side, quarter = part >> 2, part & 3
+    w = load_bytes(words + 64 * (16 * side + 8 * (quarter & 1) + word))
+    nibbles = low_nibbles(w) if quarter < 2 else high_nibbles(w)
+    pairs = load_ints(words + 2048 + 64 * (8 * side + word))
+    upper = shift_right(pairs, 2 * quarter) & splat_int(0x03030303)
+    return nibbles | as_bytes(shift_left(upper, 4))
+
+
+@device
+def scale_q6_k(words, d, sixteen):
+    """d * scale of the run of 16 columns `sixteen` (0..15)."""
+    return d * to_float(signed_byte(load_ints(words + 3072 + 64 * (sixteen >> 2)), sixteen & 3))
+
+
+@device
+def half_q6_k(words, d, x, fields, acc):
+    for part in range(8):
+        field = fields + FIELD_BYTES * part
+        x_scale = splat_load(field + 4 * SCALE)
+        for side in range(2):
+            dot = shift_left(splat_load_int(field + 4 * (NEGATIVE_SUM_16 + side)), 5)
+            for word in range(4 * side, 4 * side + 4):
+                dot = dot4_small(dot, code_q6_k(words, part, word), x + 32 * part + 4 * word)
+            acc = fma(to_float(dot) * scale_q6_k(words, d, 2 * part + side), x_scale, acc)
+    return acc
+
+
+@device
+def pair_q6_k(weights, x, fields, low, high):
+    halves = weights + 2 * Q6_K_HALF
+    low = half_q6_k(weights, load_halves(halves), x, fields, low)
+    high = half_q6_k(weights + Q6_K_HALF, load_halves(halves + 32), x, fields, high)
+    return low, high
+
+
+@entry()
+def matvec_q6_k(op, frame, worker):
+    matvec(op, frame, worker, pair_q6_k, 2 * Q6_K_HALF + 64, 256)
+
+
+@device
+def unpack_half_q6_k(words, d, ints, scales):
+    for part in range(8):
+        for word in range(8):
+            store_bytes(ints + 1024 * part + 128 * word, code_q6_k(words, part, word))
+    for sixteen in range(16):
+        store_vector(scales + 128 * sixteen, scale_q6_k(words, d, sixteen))
+
+
+@entry(UNPACK)
+def unpack_q6_k(source, n_columns, ints, scales, minimums):
+    for _ in range(n_columns // 256):
+        halves = source + 2 * Q6_K_HALF
+        unpack_half_q6_k(source, load_halves(halves), ints, scales)
+        unpack_half_q6_k(source + Q6_K_HALF, load_halves(halves + 32), ints + 64, scales + 64)
+        source, ints, scales = source + 2 * Q6_K_HALF + 64, ints + 8192, scales + 2048

@@ -1,0 +1,185 @@
+"""The CPU interpreter: binds a Program to packed weights, buffers and kernel addresses, and runs it on workers."""
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import ops, system
+from ..config import ModelConfig
+from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
+from ..kv_cache import page_bytes
+from ..program import BYTES, FLOATS, QUANTIZED, Buffer, CacheSide, Op, Program, View, Weight
+from . import barriers
+from .layout import attention_scratch_bytes, quantized_bytes, unpacked_scratch_bytes
+from .packing import LAYOUTS, Packer, packed_bytes
+from .threads import StepClock, WorkerCount, Workers
+
+ALIGNMENT = 64
+FLOAT_TYPES = ("f32", "f16", "bf16")
+Progress = Callable[[int, int], None]
+
+
+class CpuMachine:
+    """A Program ready to run. `frame` is filled by the caller; run() leaves the logits in `logits`."""
+
+    def __init__(
+        self, kernels, program: Program, frame: Frame, n_pages: int, kv_type: str, n_threads: int,
+        progress: Progress | None = None,
+    ):  # fmt: skip
+        self.kernels, self.program, self.frame, self.kv_type = kernels, program, frame, kv_type
+        self._keep: list[np.ndarray] = []  # memory that bound addresses point into
+        self._allocate_weights(n_threads, progress)
+        self._allocate_cache(n_pages)
+        self._allocate_buffers()
+        self.workers = self._make_workers(n_threads)
+        self.worker_count = WorkerCount(n_threads)
+        self.bound = self._bind()
+        self.logits = self._view_array(program.logits, frame.max_rows)  # (max_rows, vocab)
+
+    def run(self) -> np.ndarray:
+        """Run the frame; float32 (n_rows, vocab), valid until the next run."""
+        with StepClock() as clock:
+            self.workers.run(self.bound, self.frame.header.ctypes.data, self.worker_count.current)
+        if self.frame.n_tokens == 1:
+            self.worker_count.report(clock.seconds)
+        return self.logits[: self.frame.n_rows]
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self.workers.stop()
+
+    def _memory(self, n_bytes: int, huge: bool = True) -> np.ndarray:
+        array = system.allocate(max(n_bytes, ALIGNMENT), huge=huge)
+        self._keep.append(array)
+        return array
+
+    def _allocate_weights(self, n_threads: int, progress: Progress | None) -> None:
+        """Addresses of all weights: of their packed form, or of the mapped file."""
+        self.weight_address: dict[Weight, int] = {}
+        packer = Packer(self.kernels, n_threads)
+        weights = self.program.weights()
+        total = sum(packed_bytes(weight) for weight in weights if weight.packed)
+        done = 0
+        for weight in weights:
+            if not weight.packed:
+                self.weight_address[weight] = weight.tensors[0].address
+                continue
+            target = self._memory(packed_bytes(weight))
+            packer.pack(weight, target)
+            self.weight_address[weight] = target.ctypes.data
+            done += len(target)
+            if progress:
+                progress(done, total)
+
+    def _allocate_cache(self, n_pages: int) -> None:
+        sizes = page_bytes(self.program, self.kv_type)
+        self.cache_address = {
+            CacheSide(layer, side): self._memory(n_pages * size).ctypes.data
+            for layer in range(self.program.n_layers)
+            for side, size in enumerate(sizes)
+        }
+
+    def _buffer_bytes(self, buffer: Buffer) -> int:
+        if buffer.kind == BYTES:
+            return buffer.width
+        n_rows = self.frame.max_tokens if buffer.extent == ops.TOKENS else self.frame.max_rows
+        tokens = self.kernels.target.tile_tokens
+        if buffer.kind == QUANTIZED:
+            return quantized_bytes(buffer.width, n_rows, tokens)
+        n_rows = n_rows if buffer.kind == FLOATS else -(-n_rows // tokens) * tokens
+        return 4 * buffer.width * n_rows
+
+    def _allocate_buffers(self) -> None:
+        """Private buffers lie together, so that one distance leads to each worker's copy of all of them."""
+        offsets: dict[Buffer, int] = {}
+        sizes = {}
+        for private in (True, False):
+            end = 0
+            for buffer in self.program.buffers():
+                if buffer.private == private:
+                    offsets[buffer] = end
+                    end += -(-self._buffer_bytes(buffer) // ALIGNMENT) * ALIGNMENT
+            sizes[private] = end
+        self.private, shared = self._memory(sizes[True], huge=False), self._memory(sizes[False])
+        self.private_bytes = sizes[True]
+        base = {True: self.private.ctypes.data, False: shared.ctypes.data}
+        self.buffer_address = {buffer: base[buffer.private] + offset for buffer, offset in offsets.items()}
+
+    def _make_workers(self, n_threads: int) -> Workers:
+        tokens = self.kernels.target.tile_tokens
+        sizes = [
+            unpacked_scratch_bytes(weight.n_columns, tokens, weight.type_name in FLOAT_TYPES)
+            for weight in self.program.weights()
+        ]
+        shape = self.program.attention
+        sizes.append(attention_scratch_bytes(shape.n_heads, shape.n_kv_heads, shape.key_dim, shape.value_dim))
+        size = -(-max(sizes) // 4096) * 4096
+        workers = Workers(self.kernels, n_threads, size, self.private_bytes)
+        workers.set_private(self.private.ctypes.data)
+        return workers
+
+    def _view_array(self, view: View, n_rows: int) -> np.ndarray:
+        kind = ctypes.c_float * (n_rows * view.buffer.width)
+        flat = np.ctypeslib.as_array(kind.from_address(self.buffer_address[view.buffer]))
+        return flat.reshape(n_rows, view.buffer.width)[:, view.start : view.start + view.width]
+
+    def _address(self, operand) -> int:
+        if operand is None:
+            return 0
+        if isinstance(operand, View):
+            return self.buffer_address[operand.buffer] + 4 * operand.start
+        if isinstance(operand, Weight):
+            return self.weight_address[operand]
+        if isinstance(operand, CacheSide):
+            return self.cache_address[operand]
+        self._keep.append(operand.values)
+        return operand.values.ctypes.data
+
+    def _bind(self) -> np.ndarray:
+        """BOUND (n_ops,): every op with its kernels and addresses."""
+        records = self._memory(len(self.program.ops) * ops.BOUND.itemsize, huge=False).view(ops.BOUND)
+        flags = zip(barriers.before(self.program, True), barriers.before(self.program, False), strict=True)
+        for record, op, (few, many) in zip(records, self.program.ops, flags, strict=True):
+            record["extent"], record["barrier_few"], record["barrier_many"] = op.extent, few, many
+            for index, name in enumerate(op.spec.operands):
+                record["operands"][index] = self._address(op.operands[name])
+            for index, name in enumerate(op.spec.integers):
+                record["integers"][index] = op.integers[name]
+            for index, name in enumerate(op.spec.floats):
+                record["floats"][index] = op.floats[name]
+            one, many_rows, helper = kernel_names(op, self.kv_type)
+            record["kernel_one"], record["kernel_many"] = self.kernels.address(one), self.kernels.address(many_rows)
+            record["helper"] = self.kernels.address(helper) if helper else 0
+        return records
+
+
+def kernel_names(op: Op, kv_type: str) -> tuple[str, str, str | None]:
+    """(kernel for one row, for many, helper) of an op."""
+    name = op.spec.name
+    if op.spec is ops.MATMUL:
+        return _matmul_kernels(op.operands["weight"])
+    if op.spec is ops.EMBED:
+        kind = op.operands["table"].type_name
+        kernel = "embed_floats" if kind in FLOAT_TYPES else "embed_codes"
+        return kernel, kernel, f"row_{kind}"
+    if op.spec in (ops.ROPE_STORE, ops.ATTENTION):
+        name = f"{name}_{kv_type}"
+    return name, name, None
+
+
+def _matmul_kernels(weight: Weight) -> tuple[str, str, str]:
+    kind = weight.type_name
+    if weight.packed:
+        return f"matvec_{kind}", LAYOUTS[kind].gemm, f"unpack_{kind}"
+    if kind in FLOAT_TYPES:
+        return "matvec_float_rows", "gemm_float_rows", f"row_{kind}"
+    return "matvec_rows", "gemm_rows", f"row_{kind}"
+
+
+def partial_bytes(config: ModelConfig, context: int) -> int:
+    """Attention's memory for the pages of few tokens (cpu/kernels/attention.py)."""
+    n_pages = -(-context // PAGE_POSITIONS)
+    group = -(-(config.n_heads // config.n_kv_heads) // 4) * 4
+    state = 64 + 4 * -(-config.head_dim_v // 16) * 16
+    return FEW_ROWS * config.n_kv_heads * (64 + n_pages * group * state)

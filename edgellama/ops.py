@@ -1,0 +1,141 @@
+"""The vocabulary of a Program: every op's name, operands and parameters, and the record that holds one op.
+
+An op is a row of RECORD: which op, how many rows it covers, integers, floats, and operands as (region, offset).
+A bound record (BOUND) is the same row with a kernel address and plain addresses, made by an interpreter.
+The names here are the only link between a Program, the reference interpreter and the kernels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_OPERANDS, MAX_INTEGERS, MAX_FLOATS = 8, 14, 2
+
+# Where an operand lives. WEIGHT and KV operands hold an index that `bind` resolves; the others a byte offset.
+NONE, WEIGHT, CONSTANT, ACTIVATION, CACHE, FRAME = range(6)
+
+# How many rows an op covers: the tokens of the frame, or the rows whose logits are wanted.
+TOKENS, LOGIT_ROWS = 0, 1
+
+RECORD = np.dtype(
+    [
+        ("op", "i4"),
+        ("extent", "i4"),
+        ("regions", "i4", MAX_OPERANDS),
+        ("offsets", "i8", MAX_OPERANDS),
+        ("integers", "i8", MAX_INTEGERS),
+        ("floats", "f4", MAX_FLOATS),
+    ]
+)
+
+BOUND = np.dtype(
+    [
+        ("kernel_one", "i8"),  # address of the kernel for one row, and for several
+        ("kernel_many", "i8"),
+        ("helper", "i8"),  # address of the function that unpacks or decodes the weight's format, or 0
+        ("operands", "i8", MAX_OPERANDS),
+        ("integers", "i8", MAX_INTEGERS),
+        ("floats", "f4", MAX_FLOATS),
+        ("extent", "i4"),
+        ("private", "i4"),
+        ("barrier_few", "i4"),  # wait for all workers before this op: with few rows (private ops) ...
+        ("barrier_many", "i4"),  # ... and with many
+        ("counter", "i8"),  # next unit of a split op
+        ("cycles", "i8", 2),  # of worker 0 when profiling: in the kernel, waiting before it
+        ("padding", "i8", 1),
+    ]
+)
+assert BOUND.itemsize % 64 == 0  # counters of neighbouring ops never share a cache line
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One op: operand names with their direction (r, w or rw), integer and float parameter names."""
+
+    name: str
+    operands: dict[str, str]
+    integers: tuple[str, ...]
+    floats: tuple[str, ...] = ()
+    private: bool = False  # with few rows each worker computes all of it into its own memory, without a barrier
+
+    def operand(self, name: str) -> int:
+        """Byte offset of an operand's address in a BOUND record."""
+        return BOUND.fields["operands"][1] + 8 * list(self.operands).index(name)
+
+    def integer(self, name: str) -> int:
+        """Byte offset of an integer in a BOUND record."""
+        return BOUND.fields["integers"][1] + 8 * self.integers.index(name)
+
+    def float(self, name: str) -> int:
+        """Byte offset of a float in a BOUND record."""
+        return BOUND.fields["floats"][1] + 4 * self.floats.index(name)
+
+    def offsets(self) -> tuple[int, ...]:
+        """Byte offsets of all operands, integers and floats in the order in which they are declared."""
+        return (
+            *map(self.operand, self.operands),
+            *map(self.integer, self.integers),
+            *map(self.float, self.floats),
+        )
+
+
+# Buffers are row-major float32, `pitch` values from one row to the next, unless an op says otherwise.
+ROPE_TABLE = OpSpec("rope_table", {"table": "w", "inverse_frequencies": "r"}, ("n_pairs",), ("magnitude",))
+"""table[t] = cos(position * f) for n_pairs, then sin; times magnitude."""
+
+EMBED = OpSpec("embed", {"table": "r", "out": "w"}, ("width", "row_bytes"))
+"""out[t] = row token_id[t] of a matrix of any format."""
+
+RMSNORM = OpSpec("rmsnorm", {"x": "r", "weight": "r", "out": "w"}, ("width",), ("epsilon",), private=True)
+"""out = x / sqrt(mean(x^2) + epsilon) * weight (Zhang & Sennrich 2019)."""
+
+QUANTIZE = OpSpec("quantize", {"x": "r", "out": "w"}, ("width", "pitch"), private=True)
+"""out = int8 blocks of 32 with one scale each; layout in cpu/activations.py. Reference: the same values as float32."""
+
+PANEL = OpSpec("panel", {"x": "r", "out": "w"}, ("width", "pitch"), private=True)
+"""out = float32 columns in panels of tile_tokens tokens (for products with float weights)."""
+
+MATMUL = OpSpec(
+    "matmul",
+    {"weight": "r", "x": "r", "out": "rw", "bias": "r"},
+    ("n_rows", "n_columns", "pitch", "mode", "row_bytes"),
+)
+"""out[t, r] (=, +=) sum_k weight[r, k] x[t, k] (+ bias[r]); SWIGLU: rows are gate and up halves, out = silu(g) * u."""
+
+STORE, ADD, SWIGLU = range(3)  # mode of a matmul
+
+ROPE_STORE = OpSpec(
+    "rope_store",
+    {"qkv": "rw", "table": "r", "keys": "w", "values": "w"},
+    ("pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "n_pairs", "pairing"),
+)
+"""Rotate q in place, rotate k into the cache, copy v into the cache (RoFormer, Su et al. 2021)."""
+
+ADJACENT, HALF_SPLIT = range(2)  # pairing: (0,1)(2,3)… as GGUF's llama stores them, or (i, i + n_pairs)
+
+ATTENTION = OpSpec(
+    "attention",
+    {"qkv": "r", "keys": "r", "values": "r", "out": "w", "partials": "w"},
+    ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim"),
+    ("scale",),
+)
+"""out[t, h] = softmax(scale * q·k over the visible positions) · v, heads grouped over KV heads (Ainslie et al. 2023).
+
+`partials` is memory for segments of long contexts (cpu/kernels/attention.py); it starts as zeros.
+"""
+
+GATHER = OpSpec("gather", {"x": "r", "out": "w"}, ("width",))
+"""out[i] = x[logit_row[i]]: the rows whose logits are wanted."""
+
+MULTIPLY_SILU = OpSpec("multiply_silu", {"gate_up": "r", "out": "w"}, ("pitch", "out_pitch", "width"))
+"""out = silu(gate) * up, where up lies `width` values after gate in a row: for gates that a matmul can't fuse."""
+
+OPS = (
+    ROPE_TABLE, EMBED, RMSNORM, QUANTIZE, PANEL, MATMUL, ROPE_STORE, ATTENTION, GATHER, MULTIPLY_SILU,
+)  # fmt: skip
+CODES = {spec.name: code for code, spec in enumerate(OPS)}
+
+
+def bound_field(name: str) -> int:
+    """Byte offset of a field that every op has."""
+    return BOUND.fields[name][1]

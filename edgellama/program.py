@@ -1,0 +1,279 @@
+"""A model as a flat list of ops over buffers and weights, and the builder that a family file writes it with.
+
+Nothing here computes. Interpreters read the list: edgellama/reference.py in NumPy, edgellama/cpu/ with kernels.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import ops
+from .errors import ModelError
+from .gguf.tensor_table import TensorInfo
+from .ops import LOGIT_ROWS, TOKENS, OpSpec
+
+FLOATS, QUANTIZED, PANEL, BYTES = "floats", "quantized", "panel", "bytes"  # what a buffer's rows are
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Activations: `width` values a row, or `width` bytes in all for BYTES."""
+
+    name: str
+    width: int
+    kind: str = FLOATS
+    extent: int = TOKENS
+    private: bool = False  # every worker may hold its own copy
+
+
+@dataclass(frozen=True)
+class View:
+    """Columns start..start+width of a buffer."""
+
+    buffer: Buffer
+    start: int
+    width: int
+
+    def overlaps(self, other: "View") -> bool:
+        same = self.buffer == other.buffer
+        return same and self.start < other.start + other.width and other.start < self.start + self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """Matrices that one op reads: rows below each other, or (interleaved) 16 of one and 16 of the other in turn."""
+
+    tensors: tuple[TensorInfo, ...]
+    interleaved: bool = False
+    packed: bool = True
+
+    @property
+    def type_name(self) -> str:
+        return self.tensors[0].type_name
+
+    @property
+    def n_rows(self) -> int:
+        return sum(tensor.shape[0] for tensor in self.tensors)
+
+    @property
+    def n_columns(self) -> int:
+        return self.tensors[0].shape[1]
+
+    @property
+    def row_bytes(self) -> int:
+        return self.tensors[0].n_bytes // self.tensors[0].shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Values that never change: norm weights, biases, frequencies."""
+
+    name: str
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class CacheSide:
+    """Keys (side 0) or values (side 1) of one layer's cache."""
+
+    layer: int
+    side: int
+
+
+Operand = View | Weight | Constant | CacheSide | None
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One step of a Program; see edgellama/ops.py for what each does."""
+
+    spec: OpSpec
+    operands: dict[str, Operand]
+    integers: dict[str, int] = field(default_factory=dict)
+    floats: dict[str, float] = field(default_factory=dict)
+    extent: int = TOKENS
+
+    def touched(self, direction: str) -> list[View]:
+        """The views that this op reads ("r") or writes ("w")."""
+        names = (name for name, way in self.spec.operands.items() if direction in way)
+        return [view for view in map(self.operands.get, names) if isinstance(view, View)]
+
+
+@dataclass
+class Program:
+    """The ops of one model, and where its logits appear."""
+
+    ops: list[Op]
+    logits: View
+    attention: "AttentionShape"
+    n_layers: int
+
+    def weights(self) -> list[Weight]:
+        found = (operand for op in self.ops for operand in op.operands.values() if isinstance(operand, Weight))
+        return list(dict.fromkeys(found))
+
+    def buffers(self) -> list[Buffer]:
+        views = (operand for op in self.ops for operand in op.operands.values() if isinstance(operand, View))
+        return list(dict.fromkeys(view.buffer for view in views))
+
+
+class Builder:
+    """What a family's build() writes to. Weights are named as in the file; views stand for activations."""
+
+    def __init__(self, tensors: dict[str, TensorInfo], partial_bytes: int, packed: frozenset[str] = frozenset()):
+        """`packed` names the formats that are repacked; `partial_bytes` is attention's memory for split contexts."""
+        self.tensors, self.packed_types, self.partial_bytes = tensors, packed, partial_bytes
+        self.ops: list[Op] = []
+        self._prepared: dict[tuple[View, str], View] = {}
+
+    def emit(self, spec: OpSpec, operands: dict[str, Operand], extent: int = TOKENS, **parameters) -> None:
+        """Append an op; parameters are its integers and floats by name."""
+        integers = {name: int(parameters[name]) for name in spec.integers}
+        floats = {name: float(parameters[name]) for name in spec.floats}
+        op = Op(spec, operands, integers, floats, extent)
+        self.ops.append(op)
+        written = op.touched("w")
+        self._prepared = {
+            key: view for key, view in self._prepared.items() if not any(key[0].overlaps(w) for w in written)
+        }
+
+    def buffer(self, name: str, width: int, kind: str = FLOATS, extent: int = TOKENS, private: bool = False) -> View:
+        return View(Buffer(name, width, kind, extent, private), 0, width)
+
+    def vector(self, name: str) -> Constant:
+        """A one-dimensional float tensor as float32."""
+        from .formats import by_name
+
+        tensor = self.tensors[name]
+        values = by_name(tensor.type_name).decode_rows(tensor.data, tensor.shape[-1]).reshape(-1)
+        return Constant(name, np.ascontiguousarray(values, np.float32))
+
+    def rope_table(self, inverse_frequencies: np.ndarray, magnitude: float) -> View:
+        n_pairs = len(inverse_frequencies)
+        table = self.buffer("rope", 2 * n_pairs)
+        constant = Constant("inverse_frequencies", np.ascontiguousarray(inverse_frequencies, np.float64))
+        operands = {"table": table, "inverse_frequencies": constant}
+        self.emit(ops.ROPE_TABLE, operands, n_pairs=n_pairs, magnitude=magnitude)
+        return table
+
+    def embed(self, name: str) -> View:
+        """Rows of the embedding matrix `name` for the frame's tokens."""
+        weight = Weight((self.tensors[name],), packed=False)
+        x = self.buffer("x", weight.n_columns)
+        self.emit(ops.EMBED, {"table": weight, "out": x}, width=weight.n_columns, row_bytes=weight.row_bytes)
+        return x
+
+    def rmsnorm(self, x: View, name: str, epsilon: float) -> View:
+        extent = x.buffer.extent
+        out = self.buffer(f"norm{extent}", x.width, extent=extent, private=True)
+        operands = {"x": x, "weight": self.vector(name), "out": out}
+        self.emit(ops.RMSNORM, operands, extent, width=x.width, epsilon=epsilon)
+        return out
+
+    def project(self, x: View, names: tuple[str, ...], out: View | None = None, add: bool = False) -> View:
+        """x by the matrices `names`, outputs side by side: in a new buffer, in `out`, or added to `out`."""
+        total = sum(self.tensors[name].shape[0] for name in names)
+        if out is None:
+            out = self.buffer("+".join(name.split(".")[-2] for name in names), total, extent=x.buffer.extent)
+        start = 0
+        for group in self._runs(names):
+            weight = Weight(tuple(self.tensors[name] for name in group), packed=self._is_packed(group[0]))
+            target = View(out.buffer, out.start + start, weight.n_rows)
+            self._matmul(x, weight, target, ops.ADD if add else ops.STORE, self._bias(group))
+            start += weight.n_rows
+        return out
+
+    def gated(self, x: View, gate: str, up: str) -> View:
+        """silu(x gate) * (x up), in one op where both matrices are packed alike."""
+        a, b = self.tensors[gate], self.tensors[up]
+        out = self.buffer("gated", a.shape[0], extent=x.buffer.extent)
+        if self._is_packed(gate) and (a.type_id, a.shape) == (b.type_id, b.shape) and not self._bias((gate, up)):
+            self._matmul(x, Weight((a, b), interleaved=True), out, ops.SWIGLU, None)
+            return out
+        both = self.project(x, (gate, up))
+        operands = {"gate_up": both, "out": out}
+        self.emit(ops.MULTIPLY_SILU, operands, x.buffer.extent, pitch=both.width, out_pitch=out.width, width=out.width)
+        return out
+
+    def rope_store(self, qkv: View, table: View, layer: int, shape: "AttentionShape", pairing: int) -> None:
+        operands = {"qkv": qkv, "table": table, "keys": CacheSide(layer, 0), "values": CacheSide(layer, 1)}
+        n_pairs = table.width // 2
+        self.emit(ops.ROPE_STORE, operands, pitch=qkv.buffer.width, n_pairs=n_pairs, pairing=pairing, **shape.sizes())
+
+    def attention(self, qkv: View, layer: int, shape: "AttentionShape", scale: float) -> View:
+        out = self.buffer("attention", shape.n_heads * shape.value_dim)
+        partials = self.buffer("partials", self.partial_bytes, BYTES)
+        operands = {
+            "qkv": qkv, "keys": CacheSide(layer, 0), "values": CacheSide(layer, 1), "out": out, "partials": partials,
+        }  # fmt: skip
+        self.emit(ops.ATTENTION, operands, pitch=qkv.buffer.width, out_pitch=out.width, scale=scale, **shape.sizes())
+        return out
+
+    def gather(self, x: View) -> View:
+        """The rows whose logits are wanted."""
+        out = self.buffer("rows", x.width, extent=LOGIT_ROWS)
+        self.emit(ops.GATHER, {"x": x, "out": out}, LOGIT_ROWS, width=x.width)
+        return out
+
+    def _is_packed(self, name: str) -> bool:
+        return self.tensors[name].type_name in self.packed_types
+
+    def _runs(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Neighbours that one op can read: packed, of one format, in whole row groups, biased all or none."""
+        runs: list[list[str]] = []
+        for name in names:
+            joined = runs and self._is_packed(name) and self._can_follow(runs[-1][-1], name)
+            runs[-1].append(name) if joined else runs.append([name])
+        return [tuple(run) for run in runs]
+
+    def _can_follow(self, first: str, second: str) -> bool:
+        a, b = self.tensors[first], self.tensors[second]
+        return (
+            a.type_id == b.type_id
+            and a.shape[0] % 32 == 0
+            and bool(self._bias((first,))) == bool(self._bias((second,)))
+        )
+
+    def _bias(self, names: tuple[str, ...]) -> Constant | None:
+        """The biases of matrices side by side, where the file has them."""
+        biases = [name.replace(".weight", ".bias") for name in names]
+        if not any(name in self.tensors for name in biases):
+            return None
+        if not all(name in self.tensors for name in biases):
+            raise ModelError(f"some of {', '.join(biases)} are missing")
+        return Constant(biases[0], np.concatenate([self.vector(name).values for name in biases]))
+
+    def _matmul(self, x: View, weight: Weight, out: View, mode: int, bias: Constant | None) -> None:
+        operands = {"weight": weight, "x": self._prepare(x, weight), "out": out, "bias": bias}
+        self.emit(
+            ops.MATMUL, operands, x.buffer.extent, n_rows=weight.n_rows, n_columns=weight.n_columns,
+            pitch=out.buffer.width, mode=mode, row_bytes=weight.row_bytes,
+        )  # fmt: skip
+
+    def _prepare(self, x: View, weight: Weight) -> View:
+        """x in the form that the weight's format is multiplied with; made once for all that read it."""
+        kind = PANEL if weight.type_name in ("f32", "f16", "bf16") else QUANTIZED
+        if (x, kind) not in self._prepared:
+            name = f"{kind}.{x.width}.{x.buffer.extent}"
+            out = self.buffer(name, x.width, kind, x.buffer.extent, private=True)
+            spec = ops.PANEL if kind == PANEL else ops.QUANTIZE
+            self.emit(spec, {"x": x, "out": out}, x.buffer.extent, width=x.width, pitch=x.buffer.width)
+            self._prepared = {key: view for key, view in self._prepared.items() if view != out}
+            self._prepared[x, kind] = out
+        return self._prepared[x, kind]
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """Head counts and widths that rope_store and attention share."""
+
+    n_heads: int
+    n_kv_heads: int
+    key_dim: int
+    value_dim: int
+
+    def sizes(self) -> dict[str, int]:
+        return {
+            "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads, "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
+        }  # fmt: skip
