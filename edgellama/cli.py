@@ -1,0 +1,115 @@
+"""The `edgellama` command: finds the module of a subcommand, runs it, and turns what went wrong into an exit code.
+
+Only the module of the subcommand that was asked for is imported, and command modules import the runtime inside
+their functions, so that every `--help` is instant.
+
+Exit codes: 0 done, 1 an error that stderr explains in one sentence, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody
+read the output.
+"""
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from edgellama.commands import UsageError
+from edgellama.errors import EdgellamaError
+
+COMMANDS = {
+    "generate": ("edgellama.commands.generate", "continue a text"),
+    "inspect": ("edgellama.commands.inspect", "show what is in a model file and the memory it needs"),
+    "logits": ("edgellama.commands.logits", "write the logits of every position of a text to a .npy file"),
+    "tokenize": ("edgellama.commands.tokenize", "show the tokens of a text"),
+}
+
+_FAILED, _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two are 128 + signal number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code. Raises SystemExit after --help and for wrong usage only."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    _never_fail_on_characters()
+    try:
+        code = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return _BROKEN_PIPE
+    except EdgellamaError as error:
+        return _report(str(error))
+    except OSError as error:
+        return _report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+
+
+def _run(arguments: list[str]) -> int:
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    parser, chosen_parser = _parsers(chosen)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return _WRONG_USAGE
+    options = parser.parse_args(arguments)
+    try:
+        return importlib.import_module(COMMANDS[options.command][0]).main(options)
+    except UsageError as error:
+        (chosen_parser or parser).error(str(error))
+
+
+def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The parser of the whole command line and that of the chosen command; the others know no arguments."""
+    parser = argparse.ArgumentParser("edgellama", description="Run quantized language models from GGUF files.")
+    parser.add_argument("--version", action=_ShowVersion, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    chosen_parser = None
+    for name, (module, help_line) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_line, description=_sentence(help_line))
+        if name == chosen:
+            importlib.import_module(module).add_arguments(command)
+            chosen_parser = command
+    return parser, chosen_parser
+
+
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when asked: reading package metadata takes longer than all of --help."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"edgellama {version('edgellama')}")
+        except PackageNotFoundError:
+            print("edgellama (from a source tree, not installed)")
+        parser.exit()
+
+
+def _sentence(help_line: str) -> str:
+    return f"{help_line[0].upper()}{help_line[1:]}."
+
+
+def _report(problem: str) -> int:
+    with contextlib.suppress(OSError):
+        print(f"edgellama: error: {problem}", file=sys.stderr)
+    return _FAILED
+
+
+def _never_fail_on_characters() -> None:
+    """A model may write any character, a terminal may lack it: print a question mark then, and go on."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not complain at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,7 @@
+"""One module for each subcommand, with `add_arguments(parser)` and `main(args) -> exit code`."""
+
+from edgellama.errors import EdgellamaError
+
+
+class UsageError(EdgellamaError):
+    """Arguments that make no sense together. The command line shows the usage with it and exits with 2."""

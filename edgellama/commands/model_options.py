@@ -1,0 +1,58 @@
+"""The options that say how to run a model, the same in every command that loads one."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edgellama.commands.progress import progress_line
+
+if TYPE_CHECKING:
+    from edgellama import Model
+
+_LOAD_OPTIONS = ("device", "threads", "context", "kv_type", "repack")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments left out stay out of the namespace, so that `edgellama.load` alone knows the defaults."""
+    group = parser.add_argument_group("running the model", argument_default=argparse.SUPPRESS)
+    group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
+    group.add_argument("--threads", type=positive, metavar="N", help="worker threads (default: measured)")
+    group.add_argument("--context", type=positive, metavar="N", help="tokens of prompt and answer together")
+    group.add_argument("--kv-type", choices=("f16", "q8_0"), help="type of the KV cache (default: f16)")
+    group.add_argument(
+        "--no-repack",
+        dest="repack",
+        action="store_false",
+        help="compute on the file's own layout: slower, but with half the memory",
+    )
+
+
+def load(args: argparse.Namespace) -> "Model":
+    """The model that the arguments name, with a progress line. Raises EdgellamaError if it cannot be loaded."""
+    import edgellama
+
+    with progress_line() as progress:
+        return edgellama.load(args.model, progress=progress, **given(args, _LOAD_OPTIONS))
+
+
+def given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, object]:
+    """Those of the named arguments that the command line has."""
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def positive(text: str) -> int:
+    """An argument that must be an integer above zero."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def token_ids(text: str) -> list[int]:
+    """An argument like 1,2,3."""
+    try:
+        ids = [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of token ids like 1,2,3") from None
+    if not ids or min(ids) < 0:
+        raise argparse.ArgumentTypeError("needs at least one id, and none below 0")
+    return ids

@@ -1,0 +1,124 @@
+"""What every tokenizer shares: special tokens, decoding, and streaming whole characters.
+
+A subclass supplies two things: `encode_text`, ids of a stretch of plain text, and `_bytes_of`, the bytes a token
+stands for. Control tokens (`<s>`, `<|im_end|>`) are recognised in a text only on request, so that a user's text
+cannot forge them.
+"""
+
+import codecs
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from edgellama.errors import EdgellamaError
+from edgellama.gguf import GGUFFile
+from edgellama.tokenizer.special import SpecialTokens
+from edgellama.tokenizer.vocabulary import KEY, TokenType, Vocabulary
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Tokenizer(ABC):
+    """Text to ids and back for one vocabulary.
+
+    `vocab_size`; `bos_id` and `eos_id` (None where the model has none); `end_ids`, the set of ids that end an answer.
+    """
+
+    adds_bos = False  # what the file's silence means
+    special_types: tuple[TokenType, ...] = ()  # types that are found in every text, before `encode_text` sees it
+    leading_spaces: float = 0  # how many spaces at the start of a decoded text `encode_text` would put there or drop
+
+    def __init__(self, file: GGUFFile):
+        self.vocabulary = Vocabulary(file)
+        self.vocab_size = len(self.vocabulary.tokens)
+        self.bos_id = self.vocabulary.bos_id
+        self.eos_id = self.vocabulary.eos_id
+        self.end_ids = self.vocabulary.end_ids
+        self.adds_bos = file.get(KEY + "add_bos_token", bool, self.adds_bos)
+        self.adds_eos = file.get(KEY + "add_eos_token", bool, False)
+        self._special = np.isin(self.vocabulary.types, (TokenType.CONTROL, TokenType.UNKNOWN))  # (vocab_size,) bool
+
+    @abstractmethod
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of plain text, which holds no special token."""
+
+    @abstractmethod
+    def _bytes_of(self, token_id: int) -> bytes:
+        """The bytes that a token of this vocabulary stands for."""
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The ids of `text`; with the BOS and EOS ids that the model wants around it, if `add_special`.
+
+        With `parse_special`, the texts of control tokens become their ids; use it for templates, never for text from
+        outside. Characters that UTF-8 cannot carry (lone surrogates) count as U+FFFD.
+        """
+        ids = [self.bos_id] if add_special and self.adds_bos and self.bos_id is not None else []
+        special = self._all_special if parse_special else self._always_special
+        for part in special.split(_SURROGATES.sub("\ufffd", text)):
+            ids.extend([part] if isinstance(part, int) else self.encode_text(part))
+        if add_special and self.adds_eos and self.eos_id is not None:
+            ids.append(self.eos_id)
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text of `ids`, read as the beginning of a text. Bytes that are no UTF-8 become U+FFFD."""
+        stream = self.stream(skip_special=skip_special, at_start=True)
+        return "".join([*map(stream.push, ids), stream.finish()])
+
+    def stream(self, skip_special: bool = True, at_start: bool = False) -> "TokenStream":
+        """A decoder for ids that come one by one.
+
+        `at_start`: the first id begins a text, so a space that `encode` put in front of it is taken away again;
+        otherwise the ids continue a text (a prompt) and every space is meant.
+        """
+        return TokenStream(self, skip_special, at_start)
+
+    def piece_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token; half a character is possible. Raises EdgellamaError for an id past the vocabulary."""
+        if not 0 <= token_id < self.vocab_size:
+            raise EdgellamaError(f"token id {token_id} is outside the vocabulary, which has 0 to {self.vocab_size - 1}")
+        return self._bytes_of(int(token_id))
+
+    def is_special(self, token_id: int) -> bool:
+        """Whether a token is a control or unknown token, which is no part of a text."""
+        return 0 <= token_id < self.vocab_size and bool(self._special[token_id])
+
+    @cached_property
+    def _always_special(self) -> SpecialTokens:
+        return SpecialTokens(self.vocabulary, self.special_types)
+
+    @cached_property
+    def _all_special(self) -> SpecialTokens:
+        return SpecialTokens(self.vocabulary, (TokenType.CONTROL, TokenType.UNKNOWN, *self.special_types))
+
+
+class TokenStream:
+    """Turns ids into text as they come; a character is held back until its last byte is there."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool, at_start: bool):
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._spaces_to_drop = tokenizer.leading_spaces if at_start else 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that `token_id` completes, perhaps none. Raises EdgellamaError for an id past the vocabulary."""
+        piece = self._tokenizer.piece_bytes(token_id)
+        if self._tokenizer.is_special(token_id):
+            return "" if self._skip_special else self._decoder.decode(piece)
+        return self._decoder.decode(self._without_leading_spaces(piece) if self._spaces_to_drop else piece)
+
+    def finish(self) -> str:
+        """What is left: U+FFFD for a character that never got its last byte, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+    def _without_leading_spaces(self, piece: bytes) -> bytes:
+        n_dropped = min(len(piece) - len(piece.lstrip(b" ")), self._spaces_to_drop)
+        self._spaces_to_drop -= n_dropped
+        rest = piece[int(n_dropped) :]
+        if rest:
+            self._spaces_to_drop = 0
+        return rest
