@@ -1,0 +1,34 @@
+"""`python -m bench NAME …`: one module per measurement, imported only when asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = {
+    "synthesize": "write a GGUF model of a real shape with random weights",
+    "peer": "measure llama.cpp alone on a GGUF file",
+    "compare": "measure edgellama and llama.cpp on the same file, interleaved",
+}
+MODULES = {"peer": "peer_llamacpp"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f".{MODULES.get(name, name)}", __package__)
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(main=module.main)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    return arguments.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The measuring protocol with a made-up engine in a real child process, and the arithmetic of a comparison."""
+
+import argparse
+import json
+
+import pytest
+
+from bench import compare
+from bench.compare import Figure, Result
+from bench.model_cost import ModelCost
+from bench.peer_llamacpp import CANDIDATES, TunedPeer
+from bench.worker import Server, Worker, WorkerError
+
+ENGINE = """
+import sys, time
+from bench.worker import serve
+
+class Engine:
+    n_vocabulary = 10
+    def configure(self, delay=0.0): self.delay = delay
+    def prefill(self, ids): time.sleep(self.delay * len(ids))
+    def decode(self, token_id): assert 0 <= token_id < 10
+    def truncate(self, n_tokens): print("noise on stdout")
+    def info(self): return {"runtime": "made up"}
+
+def make():
+    print("noise before the first answer")
+    if "die" in sys.argv: sys.exit("no such model")
+    engine = Engine(); engine.configure(); return engine
+
+serve(make)
+"""
+
+
+@pytest.fixture
+def engine_module(tmp_path, monkeypatch):
+    (tmp_path / "made_up_engine.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    return "made_up_engine"
+
+
+def test_worker_answers_and_keeps_its_stdout_clean(engine_module):
+    with Worker(engine_module, []) as worker:
+        assert worker.ask("info")["runtime"] == "made up"
+        answer = worker.ask("prefill", n=7)
+        assert answer["n"] == 7 and answer["tokens_per_second"] == pytest.approx(7 / answer["seconds"])
+        assert worker.rate("decode", n=3, depth=5) > 0
+        worker.ask("configure", settings={"delay": 0.01})
+        assert worker.rate("prefill", n=5) < 100
+        process = worker.process
+    assert process.returncode == 0
+
+
+def test_worker_errors_are_sentences_and_do_not_end_it(engine_module):
+    with Worker(engine_module, []) as worker:
+        with pytest.raises(WorkerError, match="unknown op"):
+            worker.ask("nonsense")
+        with pytest.raises(WorkerError, match="TypeError"):
+            worker.ask("configure", settings={"unknown": 1})
+        assert worker.ask("info")["peak_rss_bytes"] > 0
+
+
+def test_worker_that_dies_says_why(engine_module):
+    with pytest.raises(WorkerError, match="no such model"):
+        Worker(engine_module, ["die"])
+
+
+class Recorder:
+    """An engine that writes down what it is asked."""
+
+    n_vocabulary = 10
+
+    def __init__(self):
+        self.calls = []
+
+    def configure(self, **settings):
+        self.calls.append(("configure", settings))
+
+    def prefill(self, ids):
+        self.calls.append(("prefill", len(ids)))
+
+    def decode(self, token_id):
+        self.calls.append(("decode", 1))
+
+    def truncate(self, n_tokens):
+        self.calls.append(("truncate", n_tokens))
+
+
+def test_deep_cache_is_filled_once_and_cut_back():
+    engine = Recorder()
+    server = Server(engine)
+    server.decode(2, depth=100)
+    server.decode(1, depth=100)
+    assert engine.calls == [("prefill", 100), ("decode", 1), ("decode", 1), ("truncate", 100), ("decode", 1)]
+    engine.calls.clear()
+    server.prefill(4)
+    server.decode(1, depth=10)
+    assert engine.calls == [("truncate", 0), ("prefill", 4), ("prefill", 6), ("decode", 1)]
+
+
+class MadeUpWorker:
+    """Rates by settings; counts changes of settings."""
+
+    def __init__(self, rates):
+        self.rates, self.settings, self.n_changes = rates, {}, 0
+
+    def ask(self, op, settings):
+        self.settings, self.n_changes = settings, self.n_changes + 1
+
+    def rate(self, op, **request):
+        return self.rates[self.settings["flash_attention"], self.settings["micro_batch"]]
+
+
+def test_peer_is_tuned_to_its_fastest_settings():
+    worker = MadeUpWorker({(True, 512): 1.0, (True, 128): 3.0, (False, 512): 2.0, (False, 128): 5.0})
+    peer = TunedPeer(worker)
+    assert peer.tune("prefill", n=8) == {"flash_attention": False, "micro_batch": 128} == worker.settings
+    assert worker.n_changes == len(CANDIDATES["prefill"])  # the last tried won: its cache is kept
+    worker.rates[True, 128] = 9.0
+    assert peer.tune("decode", n=8)["flash_attention"] is True
+
+
+def test_cost_of_a_token():
+    cost = ModelCost(weight_bytes=1000, kv_values_per_position=8, operations_per_token=50, output_operations=20)
+    assert cost.decode_bytes(10) == 1000 + 10 * 8 * 2
+    assert cost.decode_bytes(32, "q8_0") == 1000 + 32 * 8 * 34 / 32
+    assert Figure("prefill 4", "prefill", 4).cost_per_token(cost) == (4 * 50 + 20) / 4
+    assert Figure("decode", "decode", 3, 9).cost_per_token(cost) == cost.decode_bytes(10)
+
+
+def test_cost_of_a_model_counts_what_decode_reads(synthetic_model):
+    from bench.model_cost import cost_of
+
+    cost = cost_of(synthetic_model("q8_0"))
+    layer_values = 256 * 256 * 2 + 256 * 64 * 2 + 256 * 512 * 3
+    values = 2 * layer_values + 512 * 256  # two layers and the output; the embedding is one row
+    assert cost.weight_bytes == values * 34 // 32 + 2 * 2 * 256 * 4
+    assert cost.operations_per_token == 2 * 2 * layer_values
+    assert cost.kv_values_per_position == 2 * 2 * 64
+
+
+def test_ratio_is_the_median_of_ratios_within_a_round():
+    result = Result("decode at 0", {}, ours=[10.0, 2.0, 30.0], peer=[5.0, 1.0, 10.0], limit=[20.0, 4.0, 40.0])
+    summary = result.summary()
+    assert summary["ratio"] == 2.0 and (summary["ratio_lowest"], summary["ratio_highest"]) == (2.0, 3.0)
+    assert summary["edgellama"] == 10.0 and summary["of_limit"] == 0.5
+
+
+def test_table_and_json():
+    rows = {"decode at 0": Result("decode at 0", {}, [10.0], [5.0], [20.0]).summary()}
+    report = {"model": "m.gguf", "threads": 2, "rounds": 1, "cpu": "some", "figures": rows}
+    table = compare.markdown_table(json.loads(json.dumps(report)))
+    assert "| decode at 0 | 10.0 | 5.0 | 2.00 (2.00 to 2.00) | 50% |" in table
+
+
+def test_figures_fill_the_deep_cache_last():
+    arguments = argparse.Namespace(prefill=512, decode=64, depth=[8192, 0])
+    assert [figure.name for figure in compare.figures_for(arguments)] == [
+        "prefill 512",
+        "decode at 0",
+        "decode at 8192",
+    ]
