@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import edgellama
 from edgellama.commands import UsageError
 from edgellama.errors import EdgellamaError
 
@@ -63,7 +64,7 @@ def _run(arguments: list[str]) -> int:
 def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
     """The parser of the whole command line and that of the chosen command; the others know no arguments."""
     parser = argparse.ArgumentParser("edgellama", description="Run quantized language models from GGUF files.")
-    parser.add_argument("--version", action=_ShowVersion, help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"edgellama {edgellama.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     chosen_parser = None
     for name, (module, help_line) in COMMANDS.items():
@@ -72,22 +73,6 @@ def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, argparse.Argu
             importlib.import_module(module).add_arguments(command)
             chosen_parser = command
     return parser, chosen_parser
-
-
-class _ShowVersion(argparse.Action):
-    """Looks the version up only when asked: reading package metadata takes longer than all of --help."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None):
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"edgellama {version('edgellama')}")
-        except PackageNotFoundError:
-            print("edgellama (from a source tree, not installed)")
-        parser.exit()
 
 
 def _sentence(help_line: str) -> str:

@@ -30,7 +30,8 @@ RECORD = np.dtype(
 
 BOUND = np.dtype(
     [
-        ("kernel_one", "i8"),  # address of the kernel for one row, and for several
+        ("kernel_one", "i8"),  # addresses of the kernels for one row, for at most FEW_ROWS, and for more
+        ("kernel_few", "i8"),
         ("kernel_many", "i8"),
         ("helper", "i8"),  # address of the function that unpacks or decodes the weight's format, or 0
         ("operands", "i8", MAX_OPERANDS),
@@ -42,7 +43,6 @@ BOUND = np.dtype(
         ("barrier_many", "i4"),  # ... and with many
         ("counter", "i8"),  # next unit of a split op
         ("cycles", "i8", 2),  # of worker 0 when profiling: in the kernel, waiting before it
-        ("padding", "i8", 1),
     ]
 )
 assert BOUND.itemsize % 64 == 0  # counters of neighbouring ops never share a cache line

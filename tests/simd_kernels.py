@@ -114,6 +114,11 @@ def fma(a, b, c, out):
     memory.store_vector(out, product)
 
 
+TILE = tile.make_tile(tile.TOKENS)
+start_ints, dot_tile, add_scaled, add_outer = TILE.start_ints, TILE.dot, TILE.add_scaled, TILE.add_outer
+zero_floats, spill = TILE.zero_floats, TILE.spill
+
+
 @entry(TWO)
 def tile_shape(tokens, halves):
     memory.store_i64(tokens, tile.TOKENS)
@@ -123,21 +128,21 @@ def tile_shape(tokens, halves):
 @entry(types.void(*[intp] * 7))
 def tile_product(n_quads, weights, activations, starts, scales, token_scales, out):
     """One block of a matrix product: out = (starts << 1 + weights · activations) * scales * token_scales."""
-    sums = tile.start_ints(starts, 1)
+    sums = start_ints(starts, 1)
     for quad in range(n_quads):
-        sums = tile.dot_tile(sums, weights + 64 * tile.HALVES * quad, activations + 4 * tile.TOKENS * quad)
-    total = tile.add_scaled(tile.zero_floats(), sums, tile.load_halves_f32(scales), token_scales)
-    tile.spill(total, out)
+        sums = dot_tile(sums, weights + 64 * tile.HALVES * quad, activations + 4 * tile.TOKENS * quad)
+    total = add_scaled(zero_floats(), sums, tile.load_halves_f32(scales), token_scales)
+    spill(total, out)
 
 
 @entry(FOUR)
 def tile_outer(n_columns, rows, columns, out):
     """out = sum over k of rows[k] * columns[k], in order."""
-    total = tile.zero_floats()
+    total = zero_floats()
     for k in range(n_columns):
         row = tile.load_halves_f32(rows + 64 * tile.HALVES * k)
-        total = tile.add_outer(total, row, columns + 4 * tile.TOKENS * k)
-    tile.spill(total, out)
+        total = add_outer(total, row, columns + 4 * tile.TOKENS * k)
+    spill(total, out)
 
 
 @entry(TWO)

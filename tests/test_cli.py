@@ -72,6 +72,10 @@ def test_help_lists_every_command(edgellama):
         assert re.search(rf"^    {name} +{re.escape(help_line)}$", result.stdout, re.MULTILINE)
 
 
+def test_version(edgellama):
+    assert re.fullmatch(r"edgellama \d+\.\d+\.\d+\n", edgellama("--version").stdout)
+
+
 def test_help_tells_the_real_defaults(edgellama):
     text = " ".join(edgellama("generate", "--help").stdout.split())
     for field in fields(SampleOptions):

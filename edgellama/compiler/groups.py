@@ -9,6 +9,7 @@ from dataclasses import dataclass
 GROUPS = {
     "walk": tuple(f"edgellama.cpu.kernels.{name}" for name in ("walk", "rows", "quantize", "pack", "rope_store")),
     "gemm": ("edgellama.cpu.kernels.gemm",),
+    "gemm_few": ("edgellama.cpu.kernels.gemm_few",),
     "simple_blocks": ("edgellama.cpu.kernels.simple_blocks",),
     "k_blocks": ("edgellama.cpu.kernels.k_blocks",),
     "float_blocks": ("edgellama.cpu.kernels.float_blocks",),

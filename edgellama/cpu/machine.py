@@ -148,33 +148,34 @@ class CpuMachine:
                 record["integers"][index] = op.integers[name]
             for index, name in enumerate(op.spec.floats):
                 record["floats"][index] = op.floats[name]
-            one, many_rows, helper = kernel_names(op, self.kv_type)
-            record["kernel_one"], record["kernel_many"] = self.kernels.address(one), self.kernels.address(many_rows)
-            record["helper"] = self.kernels.address(helper) if helper else 0
+            names = kernel_names(op, self.kv_type)
+            for field, name in zip(("kernel_one", "kernel_few", "kernel_many", "helper"), names, strict=True):
+                record[field] = self.kernels.address(name) if name else 0
         return records
 
 
-def kernel_names(op: Op, kv_type: str) -> tuple[str, str, str | None]:
-    """(kernel for one row, for many, helper) of an op."""
+def kernel_names(op: Op, kv_type: str) -> tuple[str, str, str, str | None]:
+    """(kernel for one row, for few, for many, helper) of an op."""
     name = op.spec.name
     if op.spec is ops.MATMUL:
         return _matmul_kernels(op.operands["weight"])
     if op.spec is ops.EMBED:
         kind = op.operands["table"].type_name
         kernel = "embed_floats" if kind in FLOAT_TYPES else "embed_codes"
-        return kernel, kernel, f"row_{kind}"
+        return kernel, kernel, kernel, f"row_{kind}"
     if op.spec in (ops.ROPE_STORE, ops.ATTENTION):
         name = f"{name}_{kv_type}"
-    return name, name, None
+    return name, name, name, None
 
 
-def _matmul_kernels(weight: Weight) -> tuple[str, str, str]:
+def _matmul_kernels(weight: Weight) -> tuple[str, str, str, str]:
     kind = weight.type_name
     if weight.packed:
-        return f"matvec_{kind}", LAYOUTS[kind].gemm, f"unpack_{kind}"
-    if kind in FLOAT_TYPES:
-        return "matvec_float_rows", "gemm_float_rows", f"row_{kind}"
-    return "matvec_rows", "gemm_rows", f"row_{kind}"
+        product = LAYOUTS[kind].product
+        few = "float" if product == "float" else f"few_{product}"
+        return f"matvec_{kind}", f"gemm_{few}", f"gemm_{product}", f"unpack_{kind}"
+    rows = "float_rows" if kind in FLOAT_TYPES else "rows"
+    return f"matvec_{rows}", f"gemm_{rows}", f"gemm_{rows}", f"row_{kind}"
 
 
 def partial_bytes(config: ModelConfig, context: int) -> int:

@@ -19,14 +19,14 @@ _SPLIT = 1 << 20  # bytes of source per task: enough to share, small enough to g
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Where a block's words and its 2-byte unit lie (-1: none), what to flip in the words; which kernels read it."""
+    """Where a block's words and its 2-byte unit lie (-1: none), what to flip in the words; which product reads it."""
 
     block_bytes: int
     columns: int
     n_words: int
     word_offset: int
     unit_offset: int
-    gemm: str
+    product: str
     mask: int = 0
 
     @property
@@ -36,15 +36,15 @@ class PackedLayout:
 
 
 LAYOUTS = {
-    "q4_0": PackedLayout(18, 32, 4, 2, 0, "gemm_zero_8"),
-    "q4_1": PackedLayout(20, 32, 5, 0, -1, "gemm_minimum"),
-    "q8_0": PackedLayout(34, 32, 8, 2, 0, "gemm_zero_128", mask=0x80808080),
-    "q4_k": PackedLayout(144, 256, 36, 0, -1, "gemm_minimum"),
-    "q5_k": PackedLayout(176, 256, 44, 0, -1, "gemm_minimum"),
-    "q6_k": PackedLayout(210, 256, 52, 0, 208, "gemm_zero_32_by_16"),
-    "f16": PackedLayout(2, 1, 0, 0, 0, "gemm_float"),
-    "bf16": PackedLayout(2, 1, 0, 0, 0, "gemm_float"),
-    "f32": PackedLayout(4, 1, 1, 0, -1, "gemm_float"),
+    "q4_0": PackedLayout(18, 32, 4, 2, 0, "zero_8"),
+    "q4_1": PackedLayout(20, 32, 5, 0, -1, "minimum"),
+    "q8_0": PackedLayout(34, 32, 8, 2, 0, "zero_128", mask=0x80808080),
+    "q4_k": PackedLayout(144, 256, 36, 0, -1, "minimum"),
+    "q5_k": PackedLayout(176, 256, 44, 0, -1, "minimum"),
+    "q6_k": PackedLayout(210, 256, 52, 0, 208, "zero_32_by_16"),
+    "f16": PackedLayout(2, 1, 0, 0, 0, "float"),
+    "bf16": PackedLayout(2, 1, 0, 0, 0, "float"),
+    "f32": PackedLayout(4, 1, 1, 0, -1, "float"),
 }
 
 

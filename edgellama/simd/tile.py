@@ -2,8 +2,10 @@
 
 A tile is a Numba tuple of vectors, index = token * halves + half; every function here is unrolled when its IR is
 written, and LLVM keeps the tuple in registers. Addresses: weights of the two halves of a row group lie 64 bytes
-apart, activations of the tokens 4 bytes apart (a panel of `tile_tokens` tokens).
+apart, activations of the tokens 4 bytes apart (in a panel of `tile_tokens` tokens, of which a tile may take fewer).
 """
+
+from types import SimpleNamespace
 
 from llvmlite import ir
 from numba import types
@@ -16,9 +18,7 @@ from .vector import I32, call, f32x16, i32x16, pointer, splat, u8x64
 
 TOKENS = current().tile_tokens
 HALVES = current().tile_halves
-_SIZE = TOKENS * HALVES
-int_tile = types.UniTuple(i32x16, _SIZE)
-float_tile = types.UniTuple(f32x16, _SIZE)
+FEW_TOKENS = min(TOKENS, 4)
 halves_f32 = types.UniTuple(f32x16, HALVES)
 I64 = types.int64
 
@@ -50,69 +50,6 @@ def _fma(builder, a, b, c):
 
 
 @intrinsic
-def zero_ints(typing_context):
-    """A tile of integer zeros."""
-
-    def emit(context, builder, signature, arguments):
-        return ir.Constant(context.get_value_type(int_tile), None)
-
-    return int_tile(), emit
-
-
-@intrinsic
-def zero_floats(typing_context):
-    """A tile of float zeros."""
-
-    def emit(context, builder, signature, arguments):
-        return ir.Constant(context.get_value_type(float_tile), None)
-
-    return float_tile(), emit
-
-
-@intrinsic
-def start_ints(typing_context, sums, shift):
-    """Every accumulator of token t starts at (int32 at sums + 4t) << shift: the zero point of the weights."""
-
-    def emit(context, builder, signature, arguments):
-        values = []
-        count = splat(builder, builder.trunc(arguments[1], I32), i32x16.llvm)
-        for token in range(TOKENS):
-            start = builder.shl(_splat_at(builder, arguments[0], token, I32, i32x16.llvm), count)
-            values += [start] * HALVES
-        return _pack(context, builder, int_tile, values)
-
-    return int_tile(types.intp, I64), emit
-
-
-def _make_dot(small: bool):
-    @intrinsic
-    def dot(typing_context, tile, weights, activations):
-        """tile + dot4 of 64 weight bytes per half with four bytes of every token."""
-
-        def emit(context, builder, signature, arguments):
-            tile, weights, activations = arguments
-            w = [
-                builder.load(pointer(builder, _offset(builder, weights, 64 * half)), align=64, typ=u8x64.llvm)
-                for half in range(HALVES)
-            ]
-            values = []
-            for token in range(TOKENS):
-                x = splat_quad(builder, _offset(builder, activations, 4 * token))
-                for half in range(HALVES):
-                    acc = builder.extract_value(tile, token * HALVES + half)
-                    values.append(emit_dot4(builder, acc, w[half], x, small))
-            _pin_loads(builder)
-            return _pack(context, builder, int_tile, values)
-
-        return int_tile(int_tile, types.intp, types.intp), emit
-
-    return dot
-
-
-dot_tile, dot_tile_small = _make_dot(False), _make_dot(True)
-
-
-@intrinsic
 def load_halves_f32(typing_context, address):
     """16 floats per half, 64 bytes apart."""
 
@@ -126,51 +63,121 @@ def load_halves_f32(typing_context, address):
     return halves_f32(types.intp), emit
 
 
-@intrinsic
-def add_scaled(typing_context, total, tile, scales, activation_scales):
-    """total + (float(tile) * row scale) * token scale, in this order, for every accumulator."""
+def make_tile(tokens: int) -> SimpleNamespace:
+    """The functions of a tile of `tokens` tokens."""
+    size = tokens * HALVES
+    int_tile, float_tile = types.UniTuple(i32x16, size), types.UniTuple(f32x16, size)
 
-    def emit(context, builder, signature, arguments):
-        total, tile, scales, address = arguments
-        values = []
-        for token in range(TOKENS):
-            x = _splat_at(builder, address, token, F32, f32x16.llvm)
-            for half in range(HALVES):
-                index = token * HALVES + half
-                scaled = builder.sitofp(builder.extract_value(tile, index), f32x16.llvm)
-                scaled = builder.fmul(scaled, builder.extract_value(scales, half))
-                values.append(_fma(builder, scaled, x, builder.extract_value(total, index)))
-        return _pack(context, builder, float_tile, values)
+    @intrinsic
+    def zero_ints(typing_context):
+        """A tile of integer zeros."""
 
-    return float_tile(float_tile, int_tile, halves_f32, types.intp), emit
+        def emit(context, builder, signature, arguments):
+            return ir.Constant(context.get_value_type(int_tile), None)
 
+        return int_tile(), emit
 
-@intrinsic
-def add_outer(typing_context, total, rows, activations):
-    """total + row value * token value: one k of a float product, or the minimum of a block."""
+    @intrinsic
+    def zero_floats(typing_context):
+        """A tile of float zeros."""
 
-    def emit(context, builder, signature, arguments):
-        total, rows, address = arguments
-        values = []
-        for token in range(TOKENS):
-            x = _splat_at(builder, address, token, F32, f32x16.llvm)
-            for half in range(HALVES):
-                acc = builder.extract_value(total, token * HALVES + half)
-                values.append(_fma(builder, builder.extract_value(rows, half), x, acc))
-        return _pack(context, builder, float_tile, values)
+        def emit(context, builder, signature, arguments):
+            return ir.Constant(context.get_value_type(float_tile), None)
 
-    return float_tile(float_tile, halves_f32, types.intp), emit
+        return float_tile(), emit
 
+    @intrinsic
+    def start_ints(typing_context, sums, shift):
+        """Every accumulator of token t starts at (int32 at sums + 4t) << shift: the zero point of the weights."""
 
-@intrinsic
-def spill(typing_context, tile, address):
-    """Write vector (token, half) to address + 128 * token + 64 * half (64-byte aligned)."""
+        def emit(context, builder, signature, arguments):
+            values = []
+            count = splat(builder, builder.trunc(arguments[1], I32), i32x16.llvm)
+            for token in range(tokens):
+                start = builder.shl(_splat_at(builder, arguments[0], token, I32, i32x16.llvm), count)
+                values += [start] * HALVES
+            return _pack(context, builder, int_tile, values)
 
-    def emit(context, builder, signature, arguments):
-        for index in range(_SIZE):
-            token, half = divmod(index, HALVES)
-            target = pointer(builder, _offset(builder, arguments[1], 128 * token + 64 * half))
-            builder.store(builder.extract_value(arguments[0], index), target, align=64)
-        return context.get_dummy_value()
+        return int_tile(types.intp, I64), emit
 
-    return types.void(float_tile, types.intp), emit
+    def make_dot(small: bool):
+        @intrinsic
+        def dot(typing_context, tile, weights, activations):
+            """tile + dot4 of 64 weight bytes per half with four bytes of every token."""
+
+            def emit(context, builder, signature, arguments):
+                tile, weights, activations = arguments
+                w = [
+                    builder.load(pointer(builder, _offset(builder, weights, 64 * half)), align=64, typ=u8x64.llvm)
+                    for half in range(HALVES)
+                ]
+                values = []
+                for token in range(tokens):
+                    x = splat_quad(builder, _offset(builder, activations, 4 * token))
+                    for half in range(HALVES):
+                        acc = builder.extract_value(tile, token * HALVES + half)
+                        values.append(emit_dot4(builder, acc, w[half], x, small))
+                _pin_loads(builder)
+                return _pack(context, builder, int_tile, values)
+
+            return int_tile(int_tile, types.intp, types.intp), emit
+
+        return dot
+
+    @intrinsic
+    def add_scaled(typing_context, total, tile, scales, activation_scales):
+        """total + (float(tile) * row scale) * token scale, in this order, for every accumulator."""
+
+        def emit(context, builder, signature, arguments):
+            total, tile, scales, address = arguments
+            values = []
+            for token in range(tokens):
+                x = _splat_at(builder, address, token, F32, f32x16.llvm)
+                for half in range(HALVES):
+                    index = token * HALVES + half
+                    scaled = builder.sitofp(builder.extract_value(tile, index), f32x16.llvm)
+                    scaled = builder.fmul(scaled, builder.extract_value(scales, half))
+                    values.append(_fma(builder, scaled, x, builder.extract_value(total, index)))
+            return _pack(context, builder, float_tile, values)
+
+        return float_tile(float_tile, int_tile, halves_f32, types.intp), emit
+
+    @intrinsic
+    def add_outer(typing_context, total, rows, activations):
+        """total + row value * token value: one k of a float product, or the minimum of a block."""
+
+        def emit(context, builder, signature, arguments):
+            total, rows, address = arguments
+            values = []
+            for token in range(tokens):
+                x = _splat_at(builder, address, token, F32, f32x16.llvm)
+                for half in range(HALVES):
+                    acc = builder.extract_value(total, token * HALVES + half)
+                    values.append(_fma(builder, builder.extract_value(rows, half), x, acc))
+            return _pack(context, builder, float_tile, values)
+
+        return float_tile(float_tile, halves_f32, types.intp), emit
+
+    @intrinsic
+    def spill(typing_context, tile, address):
+        """Write vector (token, half) to address + 128 * token + 64 * half (64-byte aligned)."""
+
+        def emit(context, builder, signature, arguments):
+            for index in range(size):
+                token, half = divmod(index, HALVES)
+                target = pointer(builder, _offset(builder, arguments[1], 128 * token + 64 * half))
+                builder.store(builder.extract_value(arguments[0], index), target, align=64)
+            return context.get_dummy_value()
+
+        return types.void(float_tile, types.intp), emit
+
+    return SimpleNamespace(
+        zero_ints=zero_ints,
+        zero_floats=zero_floats,
+        start_ints=start_ints,
+        dot=make_dot(False),
+        dot_small=make_dot(True),
+        add_scaled=add_scaled,
+        add_outer=add_outer,
+        spill=spill,
+    )

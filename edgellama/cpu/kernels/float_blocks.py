@@ -16,8 +16,8 @@ from ...simd.memory import (
     splat_load,
     store_vector,
 )
-from ...simd.tile import HALVES, TOKENS, add_outer, load_halves_f32, spill, zero_floats
-from .gemm import TILE_BYTES
+from ...simd.tile import HALVES, TOKENS
+from .gemm import TILE_BYTES, product_float, spill
 from .matvec import AHEAD
 from .output import N_COLUMNS, N_ROWS, OUT, ROW_BYTES, WEIGHT, X, finish_pair, finish_tile
 from .shared import HELPER, N_ACTIVE, SCRATCH, claim, end_of, first_of, local, row_count
@@ -96,16 +96,6 @@ def unpack_f16(source, n_columns, values, scales, minimums):
 @entry(UNPACK)
 def unpack_bf16(source, n_columns, values, scales, minimums):
     unpack_float(source, n_columns, values, both_bf16, 64)
-
-
-@device
-def product_float(values, x, n_columns):
-    """A tile of sums over columns: float32 [n_columns][2][16] by a float panel [n_columns][TOKENS]."""
-    total = zero_floats()
-    for _ in range(n_columns):
-        total = add_outer(total, load_halves_f32(values), x)
-        values, x = values + 128, x + 4 * TOKENS
-    return total
 
 
 @device

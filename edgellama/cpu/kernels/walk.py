@@ -22,7 +22,7 @@ from ...simd.memory import load_i32, load_i64, store_i64
 from ..layout import pool_field, worker_field
 from .shared import COUNTER, is_few, row_count
 
-KERNEL_ONE, KERNEL_MANY = bound_field("kernel_one"), bound_field("kernel_many")
+KERNEL_ONE, KERNEL_FEW, KERNEL_MANY = (bound_field(f"kernel_{rows}") for rows in ("one", "few", "many"))
 BARRIER_FEW, BARRIER_MANY = bound_field("barrier_few"), bound_field("barrier_many")
 CYCLES = bound_field("cycles")
 OP_BYTES = BOUND.itemsize
@@ -90,7 +90,9 @@ def needs_barrier(op, frame):
 
 @device
 def kernel_of(op, frame):
-    return load_i64(op + KERNEL_ONE) if row_count(op, frame) == 1 else load_i64(op + KERNEL_MANY)
+    if row_count(op, frame) == 1:
+        return load_i64(op + KERNEL_ONE)
+    return load_i64(op + KERNEL_FEW) if is_few(op, frame) else load_i64(op + KERNEL_MANY)
 
 
 @device
