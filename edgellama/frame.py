@@ -1,5 +1,7 @@
 """The frame: what changes from one run of a Program to the next, and the one place where it is range-checked."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from .errors import EdgellamaError
@@ -104,7 +106,7 @@ class Frame:
         starts = [0, *(np.flatnonzero(slots[1:] != slots[:-1]) + 1).tolist(), n]
         tiles = [
             (first, min(TILE_TOKENS, end - first))
-            for begin, end in zip(starts[:-1], starts[1:], strict=True)
+            for begin, end in pairwise(starts)
             for first in range(begin, end, TILE_TOKENS)
         ]
         self.n_tiles = len(tiles)

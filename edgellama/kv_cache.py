@@ -2,29 +2,12 @@
 
 from .errors import EdgellamaError
 from .frame import PAGE_POSITIONS, Frame
-from .program import Program
-
-KV_TYPES = ("f16", "q8_0")
+from .program import AttentionShape
 
 
-def _padded(width: int, to: int) -> int:
-    return -(-width // to) * to
-
-
-def side_page_bytes(dim: int, kv_type: str, is_key: bool) -> int:
-    """Bytes of one KV head in one page: keys or values of width `dim` (layout: cpu/kernels/rope_store.py)."""
-    if kv_type == "q8_0":
-        width = _padded(dim, 32)
-        return PAGE_POSITIONS * (width + width // 16)
-    return PAGE_POSITIONS * 2 * (dim if is_key else _padded(dim, 16))
-
-
-def page_bytes(program: Program, kv_type: str) -> tuple[int, int]:
-    """Bytes of one page of one layer: (keys, values)."""
-    shape = program.attention
-    sides = ((shape.key_dim, True), (shape.value_dim, False))
-    keys, values = (shape.n_kv_heads * side_page_bytes(dim, kv_type, is_key) for dim, is_key in sides)
-    return keys, values
+def page_bytes(shape: AttentionShape) -> tuple[int, int]:
+    """Bytes of one page of one layer: (keys, values) of all KV heads."""
+    return shape.n_kv_heads * shape.key_bytes, shape.n_kv_heads * shape.value_bytes
 
 
 class PageTable:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from . import arch
 from .arch.spec import check_tensors
+from .cache_layout import KV_TYPES
 from .config import ModelConfig
 from .errors import EdgellamaError
 from .frame import PAGE_POSITIONS, Frame
 from .gguf import open_gguf
-from .kv_cache import KV_TYPES, PageTable
+from .kv_cache import PageTable
 from .program import Builder
 
 if TYPE_CHECKING:
@@ -54,14 +56,14 @@ class Model:
         check_tensors(self.file, self.config, family.TENSORS)
         self.context = self._choose_context(context)
         packed = frozenset(LAYOUTS) if repack else frozenset()
-        builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed)
+        builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
         program = family.build(builder, self.config, self.context)
         pages = -(-self.context // PAGE_POSITIONS)
         self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, pages)
         self.pages = PageTable(self.frame, sequences * pages)
         self._free_slots = list(range(sequences - 1, -1, -1))
         self.machine = CpuMachine(
-            _load_kernels(progress), program, self.frame, sequences * pages, kv_type, _thread_count(threads),
+            _load_kernels(progress), program, self.frame, sequences * pages, _thread_count(threads),
             progress=progress and (lambda done, total: progress("packing weights", done, total)),
         )  # fmt: skip
         self._tokenizer: Tokenizer | None = None
@@ -104,6 +106,8 @@ class Model:
         from .session import Session
 
         with self._lock:
+            if self.machine is None:
+                raise EdgellamaError("this model is closed")
             if not self._free_slots:
                 raise EdgellamaError("all sequences are in use: close a session, or load with more `sequences`")
             return Session(self, self._free_slots.pop())
@@ -116,9 +120,8 @@ class Model:
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """float32 (n_tokens, vocab): for every position the logits of what follows it."""
-        session = self._session()
-        session.reset()
-        return session.logits(ids)
+        with self._idle_session() as session:
+            return session.logits(ids)
 
     def step(self, batch: Sequence[StepToken]) -> np.ndarray:
         """One token each of several sessions in one frame; float32 (len(batch), vocab), a copy."""
@@ -126,6 +129,10 @@ class Model:
         if len(set(map(id, sessions))) != len(sessions):
             raise EdgellamaError("a step takes at most one token of each session")
         with self._lock:
+            for session in sessions:
+                if session.model is not self:
+                    raise EdgellamaError("a step takes sessions of its own model only")
+                session.check_room(1)
             positions = [session.n_tokens for session in sessions]
             slots = [session.slot for session in sessions]
             ids = [token.token_id for token in batch]
@@ -154,15 +161,27 @@ class Model:
 
         `options` are the fields of SampleOptions (temperature, top_k, top_p, min_p, repeat_penalty, seed, …).
         """
-        session = self._session()
-        session.reset()
-        yield from session.generate(prompt, max_tokens, **options)
-        self.last_stats = session.stats
+        with self._idle_session() as session:
+            try:
+                yield from session.generate(prompt, max_tokens, **options)
+            finally:  # also when the caller stops early
+                self.last_stats = session.stats
 
-    def _session(self) -> "Session":
-        if self._own_session is None:
-            self._own_session = self.new_session()
-        return self._own_session
+    @contextmanager
+    def _idle_session(self) -> "Iterator[Session]":
+        """The model's own sequence, empty; while another generate() is using that, one of `sequences`."""
+        with self._lock:
+            session = self._own_session or self.new_session()
+            self._own_session = None
+        try:
+            session.reset()
+            yield session
+        finally:
+            with self._lock:
+                if self._own_session is None:
+                    self._own_session = session
+                else:
+                    session.close()
 
     def _vocabulary(self) -> int | None:
         embedding = self.file.tensors.get("token_embd.weight")
@@ -185,8 +204,8 @@ def load(
     """Load a GGUF model.
 
     `threads`: worker threads (default: measured or known best for this device). `context`: positions per sequence
-    (default: the model's, at most 4096). `kv_type`: "f16" or "q8_0". `repack=False` computes from the mapped file:
-    slower, but needs no memory for weights. `sequences`: how many sessions may be open besides the model's own.
+    (default: the model's, at most 4096). `kv_type`: "f16", "q8_0" or "f32". `repack=False` computes from the mapped
+    file: slower, but needs no memory for weights. `sequences`: how many sessions may be open besides the model's own.
     `progress(what, done, total)` is told about long work. Raises EdgellamaError for anything that cannot be loaded.
     """
     if device != "cpu":

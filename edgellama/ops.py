@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_OPERANDS, MAX_INTEGERS, MAX_FLOATS = 8, 14, 2
+MAX_OPERANDS, MAX_INTEGERS, MAX_FLOATS = 8, 13, 2
 
 # Where an operand lives. WEIGHT and KV operands hold an index that `bind` resolves; the others a byte offset.
 NONE, WEIGHT, CONSTANT, ACTIVATION, CACHE, FRAME = range(6)
@@ -33,7 +33,11 @@ BOUND = np.dtype(
         ("kernel_one", "i8"),  # addresses of the kernels for one row, for at most FEW_ROWS, and for more
         ("kernel_few", "i8"),
         ("kernel_many", "i8"),
-        ("helper", "i8"),  # address of the function that unpacks or decodes the weight's format, or 0
+        (
+            "helper",
+            "i8",
+        ),  # addresses of functions for the format in hand: what unpacks a weight, what reads the cache
+        ("second_helper", "i8"),
         ("operands", "i8", MAX_OPERANDS),
         ("integers", "i8", MAX_INTEGERS),
         ("floats", "f4", MAX_FLOATS),
@@ -107,21 +111,25 @@ STORE, ADD, SWIGLU = range(3)  # mode of a matmul
 ROPE_STORE = OpSpec(
     "rope_store",
     {"qkv": "rw", "table": "r", "keys": "w", "values": "w"},
-    ("pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "n_pairs", "pairing"),
+    ("pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes", "n_pairs", "pairing"),
 )
-"""Rotate q in place, rotate k into the cache, copy v into the cache (RoFormer, Su et al. 2021)."""
+"""Rotate q in place, rotate k into the cache, copy v into the cache (RoFormer, Su et al. 2021).
+
+key_bytes and value_bytes: of one KV head in one page (cache_layout.py). Helpers: how a key and a value are stored.
+"""
 
 ADJACENT, HALF_SPLIT = range(2)  # pairing: (0,1)(2,3)… as GGUF's llama stores them, or (i, i + n_pairs)
 
 ATTENTION = OpSpec(
     "attention",
     {"qkv": "r", "keys": "r", "values": "r", "out": "w", "partials": "w"},
-    ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim"),
+    ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes"),
     ("scale",),
 )
 """out[t, h] = softmax(scale * q·k over the visible positions) · v, heads grouped over KV heads (Ainslie et al. 2023).
 
-`partials` is memory for segments of long contexts (cpu/kernels/attention.py); it starts as zeros.
+`partials` is memory for segments of long contexts (cpu/kernels/attention.py); it starts as zeros. Helpers: the
+scores and the weighted values of one page.
 """
 
 GATHER = OpSpec("gather", {"x": "r", "out": "w"}, ("width",))

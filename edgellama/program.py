@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import ops
+from .cache_layout import side_bytes
 from .errors import ModelError
 from .gguf.tensor_table import TensorInfo
 from .ops import LOGIT_ROWS, TOKENS, OpSpec
@@ -120,9 +121,12 @@ class Program:
 class Builder:
     """What a family's build() writes to. Weights are named as in the file; views stand for activations."""
 
-    def __init__(self, tensors: dict[str, TensorInfo], partial_bytes: int, packed: frozenset[str] = frozenset()):
+    def __init__(
+        self, tensors: dict[str, TensorInfo], partial_bytes: int, packed: frozenset[str] = frozenset(),
+        kv_type: str = "f16",
+    ):  # fmt: skip
         """`packed` names the formats that are repacked; `partial_bytes` is attention's memory for split contexts."""
-        self.tensors, self.packed_types, self.partial_bytes = tensors, packed, partial_bytes
+        self.tensors, self.packed_types, self.partial_bytes, self.kv_type = tensors, packed, partial_bytes, kv_type
         self.ops: list[Op] = []
         self._prepared: dict[tuple[View, str], View] = {}
 
@@ -265,15 +269,24 @@ class Builder:
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """Head counts and widths that rope_store and attention share."""
+    """Head counts and widths that rope_store and attention share, and how the cache holds keys and values."""
 
     n_heads: int
     n_kv_heads: int
     key_dim: int
     value_dim: int
+    kv_type: str
+
+    @property
+    def key_bytes(self) -> int:
+        """Of one KV head in one page."""
+        return side_bytes(self.key_dim, self.kv_type, is_key=True)
+
+    @property
+    def value_bytes(self) -> int:
+        """Of one KV head in one page."""
+        return side_bytes(self.value_dim, self.kv_type, is_key=False)
 
     def sizes(self) -> dict[str, int]:
-        return {
-            "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads, "key_dim": self.key_dim,
-            "value_dim": self.value_dim,
-        }  # fmt: skip
+        names = ("n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes")
+        return {name: getattr(self, name) for name in names}

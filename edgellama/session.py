@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,10 @@ class Session:
 
     def close(self) -> None:
         """Free this sequence's part of the cache."""
-        if self.slot >= 0:
-            self.model.release_slot(self.slot)
-            self.slot = -1
+        with self.model.lock:
+            if self.slot >= 0:
+                self.model.release_slot(self.slot)
+                self.slot = -1
 
     def reset(self) -> None:
         """Forget everything."""
@@ -56,19 +58,21 @@ class Session:
 
     def truncate(self, n_tokens: int) -> None:
         """Keep the first n_tokens."""
-        if not 0 <= n_tokens <= self.n_tokens:
-            raise EdgellamaError(f"this session has {self.n_tokens} tokens and cannot keep {n_tokens}")
         with self.model.lock:
+            self.check_room(0)
+            if not 0 <= n_tokens <= self.n_tokens:
+                raise EdgellamaError(f"this session has {self.n_tokens} tokens and cannot keep {n_tokens}")
             del self.ids[n_tokens:]
             self.model.pages.truncate(self.slot, n_tokens)
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
         """Append tokens; float32 (vocab,), the logits after the last of them."""
         last = None
-        for chunk, start in self._chunks(ids, self.model.frame.max_tokens):
-            is_last = start + len(chunk) == len(ids)
-            logits = self._run(chunk, [len(chunk) - 1] if is_last else [])
-            last = logits[0].copy() if is_last else last
+        with self._all_or_nothing():
+            for chunk, start in self._chunks(ids, self.model.frame.max_tokens):
+                is_last = start + len(chunk) == len(ids)
+                logits = self._run(chunk, [len(chunk) - 1] if is_last else [])
+                last = logits[0].copy() if is_last else last
         return last
 
     def decode(self, token_id: int) -> np.ndarray:
@@ -78,8 +82,9 @@ class Session:
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Append tokens; float32 (n_tokens, vocab), the logits after each of them."""
         out = np.empty((len(ids), self.model.config.vocab_size), np.float32)
-        for chunk, start in self._chunks(ids, self.model.frame.max_rows):
-            out[start : start + len(chunk)] = self._run(chunk, range(len(chunk)))
+        with self._all_or_nothing():
+            for chunk, start in self._chunks(ids, self.model.frame.max_rows):
+                out[start : start + len(chunk)] = self._run(chunk, range(len(chunk)))
         return out
 
     def generate(self, prompt: str | Sequence[int], max_tokens: int = 256, **options) -> Iterator[str]:
@@ -120,26 +125,38 @@ class Session:
         if rest:
             yield rest
 
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Steps that belong together: when one fails, its session is as it was before the first."""
+        n = self.n_tokens
+        try:
+            yield
+        except BaseException:
+            if self.slot >= 0:
+                self.truncate(min(n, self.n_tokens))
+            raise
+
     def _chunks(self, ids: Sequence[int], size: int) -> Iterator[tuple[list[int], int]]:
         ids = list(ids)
         if not ids:
             raise EdgellamaError("there must be at least one token")
-        if self.slot < 0:
-            raise EdgellamaError("this session is closed")
-        if self.n_tokens + len(ids) > self.model.context:
-            raise EdgellamaError(
-                f"{self.n_tokens} + {len(ids)} tokens do not fit into the context of {self.model.context}"
-            )
+        self.check_room(len(ids))
         for start in range(0, len(ids), size):
             yield ids[start : start + size], start
 
-    def _run(self, ids: Sequence[int], rows: Sequence[int]) -> np.ndarray:
+    def check_room(self, n_tokens: int) -> None:
+        """Raise EdgellamaError if this session is closed, or has no room for so many more tokens."""
         if self.slot < 0:
             raise EdgellamaError("this session is closed")
+        if self.n_tokens + n_tokens > self.model.context:
+            raise EdgellamaError(
+                f"{self.n_tokens} + {n_tokens} tokens do not fit into the context of {self.model.context}"
+            )
+
+    def _run(self, ids: Sequence[int], rows: Sequence[int]) -> np.ndarray:
         with self.model.lock:
+            self.check_room(len(ids))
             n = self.n_tokens
-            if n + len(ids) > self.model.context:
-                raise EdgellamaError(f"the context of {self.model.context} tokens is full")
             logits = self.model.run_frame(ids, range(n, n + len(ids)), [self.slot] * len(ids), rows)
             self.ids.extend(int(i) for i in ids)
             return logits

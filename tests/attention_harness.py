@@ -1,13 +1,12 @@
 """One attention layer run by hand: a poisoned paged cache, its decoders, and sequences that step through it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from kernel_harness import Guarded, Machine
 
 from edgellama.cpu.layout import attention_scratch_bytes
 from edgellama.frame import FEW_ROWS, PAGE_POSITIONS, Frame
-from edgellama.kv_cache import side_page_bytes
 from edgellama.ops import ADJACENT, ATTENTION, ROPE_STORE, ROPE_TABLE
 from edgellama.program import AttentionShape
 
@@ -38,30 +37,38 @@ class Layer:
 
 
 def layer_of(head_dim: int, group: int, n_kv_heads: int = 2, pairing: int = ADJACENT) -> Layer:
-    return Layer(AttentionShape(group * n_kv_heads, n_kv_heads, head_dim, head_dim), head_dim, pairing)
+    return Layer(AttentionShape(group * n_kv_heads, n_kv_heads, head_dim, head_dim, "f16"), head_dim, pairing)
 
 
 class Cache:
     """The poisoned cache of one layer; decodes to float32 (n_pages, n_kv_heads, PAGE_POSITIONS, width)."""
 
-    def __init__(self, shape: AttentionShape, kv_type: str, n_pages: int):
-        self.shape, self.kv_type, self.n_pages = shape, kv_type, n_pages
-        sizes = (side_page_bytes(shape.key_dim, kv_type, True), side_page_bytes(shape.value_dim, kv_type, False))
+    def __init__(self, shape: AttentionShape, n_pages: int):
+        self.shape, self.kv_type, self.n_pages = shape, shape.kv_type, n_pages
+        sizes = shape.key_bytes, shape.value_bytes
         self.keys, self.values = (Guarded((n_pages * shape.n_kv_heads, size), np.uint8) for size in sizes)
 
     def decoded(self) -> tuple[np.ndarray, np.ndarray]:
         sides = ((self.keys, self.shape.key_dim, True), (self.values, self.shape.value_dim, False))
         shape = (self.n_pages, self.shape.n_kv_heads, PAGE_POSITIONS, -1)
-        decode = decode_q8 if self.kv_type == "q8_0" else decode_f16
+        decode = {"q8_0": decode_q8, "f16": decode_f16, "f32": decode_f32}[self.kv_type]
         keys, values = (decode(memory.check(), width, is_key).reshape(shape) for memory, width, is_key in sides)
         return keys, values
 
 
 def decode_f16(pages: np.ndarray, width: int, is_key: bool) -> np.ndarray:
-    halves = pages.view(np.float16)
+    return decode_floats(pages.view(np.float16), width, is_key)
+
+
+def decode_f32(pages: np.ndarray, width: int, is_key: bool) -> np.ndarray:
+    return decode_floats(pages.view(np.float32), width, is_key)
+
+
+def decode_floats(values: np.ndarray, width: int, is_key: bool) -> np.ndarray:
+    n_pages = len(values)
     if is_key:
-        halves = halves.reshape(-1, PAGE_POSITIONS // 16, width, 16).transpose(0, 1, 3, 2)
-    return halves.reshape(len(pages), PAGE_POSITIONS, -1)[..., :width].astype(np.float32)
+        values = values.reshape(-1, PAGE_POSITIONS // 16, width, 16).transpose(0, 1, 3, 2)
+    return values.reshape(n_pages, PAGE_POSITIONS, -1)[..., :width].astype(np.float32)
 
 
 def decode_q8(pages: np.ndarray, width: int, is_key: bool) -> np.ndarray:
@@ -79,13 +86,14 @@ class Session:
     """Sequences that attend in one layer; physical pages are handed out backwards and one is never used."""
 
     def __init__(self, kernels, layer: Layer, kv_type: str, n_slots: int = 1, pages_per_slot: int = 3, n_workers=1):
+        layer = replace(layer, shape=replace(layer.shape, kv_type=kv_type))
         self.layer, self.kv_type = layer, kv_type
         n_pages = n_slots * pages_per_slot
         self.frame = Frame(1024, 1, 1, n_slots, pages_per_slot)
         self.frame.page_table[:] = np.arange(n_pages, 0, -1).reshape(n_slots, pages_per_slot)
-        self.cache = Cache(layer.shape, kv_type, n_pages + 1)
+        self.cache = Cache(layer.shape, n_pages + 1)
         sizes = layer.shape.sizes()
-        self.machine = Machine(kernels, self.frame, n_workers, attention_scratch_bytes(**sizes))
+        self.machine = Machine(kernels, self.frame, n_workers, attention_scratch_bytes(*list(sizes.values())[:4]))
         group = -(-sizes["n_heads"] // sizes["n_kv_heads"] // 4) * 4
         state_bytes = 64 + 4 * (-(-sizes["value_dim"] // 16) * 16)
         pairs = FEW_ROWS * sizes["n_kv_heads"]
@@ -107,9 +115,10 @@ class Session:
         scale = {"scale": layer.shape.key_dim**-0.5}
         self.machine.run(
             bind(ROPE_TABLE, frequencies, {"n_pairs": n_pairs}, {"magnitude": 1.0}),
-            bind(ROPE_STORE, {"table": table, **sides}, turn, kernel=f"rope_store_{self.kv_type}"),
+            bind(ROPE_STORE, {"table": table, **sides}, turn, helper=f"store_key_{self.kv_type}",
+                 second_helper=f"store_value_{self.kv_type}"),
             bind(ATTENTION, {"out": out, "partials": self.partials, **sides}, attend, scale,
-                 kernel=f"attention_{self.kv_type}"),
+                 helper=f"scores_{self.kv_type}", second_helper=f"weighted_{self.kv_type}"),
         )  # fmt: skip
         for memory in (table, self.partials, self.cache.keys, self.cache.values):
             memory.check()

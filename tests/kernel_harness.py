@@ -15,6 +15,7 @@ from edgellama.cpu.packing import LAYOUTS
 from edgellama.frame import PAGE_POSITIONS, Frame
 from edgellama.ops import BOUND, PANEL, QUANTIZE, TOKENS, OpSpec
 
+ROW_KERNELS = ("kernel_one", "kernel_few", "kernel_many")  # fields of a record
 GUARD = 256  # bytes on either side of every output: more than any vector store could overshoot by
 POISON = 0xFF  # as float16 and float32 these bytes are NaN
 
@@ -67,14 +68,17 @@ class Machine:
 
     def bind(
         self, spec: OpSpec, operands: dict, integers: dict | None = None, floats: dict | None = None, *,
-        kernel: str = "", few: str = "", many: str = "", helper: str = "", extent: int = TOKENS,
+        kernels: tuple[str, ...] = (), helper: str = "", second_helper: str = "", extent: int = TOKENS,
     ) -> np.ndarray:  # fmt: skip
-        """BOUND (1,): operands are arrays, Guarded memory or None; `kernel` defaults to the op's name."""
+        """BOUND (1,): operands are arrays, Guarded memory or None.
+
+        `kernels` name those for one row, few and many, or one for all; the default is the op's own name.
+        """
         record = np.zeros(1, BOUND)
-        one = self.kernels.address(kernel or spec.name)
-        record["kernel_one"], record["kernel_many"] = one, self.kernels.address(many) if many else one
-        record["kernel_few"] = self.kernels.address(few) if few else record["kernel_many"]
-        record["helper"] = self.kernels.address(helper) if helper else 0
+        for field, name in zip(ROW_KERNELS, 3 * (kernels or (spec.name,)), strict=False):
+            record[field] = self.kernels.address(name)
+        for field, name in (("helper", helper), ("second_helper", second_helper)):
+            record[field] = self.kernels.address(name) if name else 0
         record["extent"], record["barrier_few"], record["barrier_many"] = extent, 1, 1
         _fill(record, spec.operands, spec.operand, {name: _address(value) for name, value in operands.items()}, "<i8")
         _fill(record, spec.integers, spec.integer, integers or {}, "<i8")

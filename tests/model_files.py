@@ -1,76 +1,51 @@
-"""Copies of GGUF models with something changed, and models of random weights: what the tests of whole models read.
-
-Files are read and written by the gguf package, an implementation of its own.
-"""
+"""GGUF models with something changed, for the tests of whole models. Files are written by the gguf package."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 gguf = pytest.importorskip("gguf", reason="the gguf package writes the models of this test")
-Type = gguf.GGMLQuantizationType
 
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
-
-
-class StoredTensor(NamedTuple):
-    """A tensor as it lies in a file: floats (n_rows, n_columns) or bytes (n_rows, row_bytes)."""
-
-    name: str
-    data: np.ndarray
-    type: Type
+from bench.perturb import StoredTensor, copy_model, unchanged  # noqa: E402 - needs gguf
 
 
-Change = Callable[[StoredTensor], Iterator[StoredTensor]]
+def relative_rms(values: np.ndarray, exact: np.ndarray) -> float:
+    """Root mean square of the difference over that of `exact`."""
+    return float(np.sqrt(np.mean((values - exact) ** 2, dtype=np.float64) / np.mean(exact**2, dtype=np.float64)))
 
 
-def unchanged(tensor: StoredTensor) -> Iterator[StoredTensor]:
-    yield tensor
+def with_tensor(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[StoredTensor], Iterator]:
+    """For copy_model: the stored values (bytes, for blocks) of one tensor go through `change`."""
+
+    def apply(tensor: StoredTensor) -> Iterator[StoredTensor]:
+        yield tensor._replace(data=change(tensor.data.copy())) if tensor.name == name else tensor
+
+    return apply
 
 
-def copy_model(source: Path, target: Path, change: Change = unchanged, **metadata) -> Path:
-    """Write `source` to `target`, each tensor replaced by what `change` yields for it; None drops a metadata key.
+def without_tensor(name: str) -> Callable[[StoredTensor], Iterator]:
+    """For copy_model: one tensor is left out."""
 
-    Keys are written with underscores for dots: `llama_block_count` is not found, `{"llama.block_count": 3}` is.
-    """
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture" or metadata.get(name, 0) is None:
-            continue
-        kind = field.types[0]
-        element = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, metadata.get(name, field.contents()), kind, sub_type=element)
-    for tensor in reader.tensors:
-        for changed in change(StoredTensor(tensor.name, tensor.data, tensor.tensor_type)):
-            writer.add_tensor(changed.name, changed.data, raw_dtype=changed.type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
-
-
-def one_ulp_noise(values: np.ndarray, seed: int) -> np.ndarray:
-    """float32 values, each moved to its neighbour above or below by chance."""
-    up = np.random.default_rng(seed).integers(0, 2, values.shape, dtype=bool)
-    return np.nextafter(values, np.where(up, np.float32(np.inf), np.float32(-np.inf)))
-
-
-def with_perturbed_embedding(source: Path, target: Path, seed: int) -> Path:
-    """A copy whose embedding is float32, one unit in the last place away; the output matrix keeps its own bits."""
-    tied = all(tensor.name != OUTPUT for tensor in gguf.GGUFReader(source).tensors)
-
-    def change(tensor: StoredTensor) -> Iterator[StoredTensor]:
-        if tensor.name != EMBEDDING:
+    def apply(tensor: StoredTensor) -> Iterator[StoredTensor]:
+        if tensor.name != name:
             yield tensor
-            return
-        values = gguf.quants.dequantize(tensor.data, tensor.type)
-        yield StoredTensor(EMBEDDING, one_ulp_noise(values, seed), Type.F32)
-        if tied:
-            yield tensor._replace(name=OUTPUT)
 
-    return copy_model(source, target, change)
+    return apply
+
+
+def with_twin(name: str, twin: str) -> Callable[[StoredTensor], Iterator]:
+    """For copy_model: a copy of one tensor stands under a second name."""
+
+    def apply(tensor: StoredTensor) -> Iterator[StoredTensor]:
+        yield tensor
+        if tensor.name == name:
+            yield tensor._replace(name=twin)
+
+    return apply
+
+
+def with_metadata(source: Path, target: Path, **values) -> Path:
+    """A copy with other metadata: `llama__context_length=64` stands for llama.context_length; None drops the key."""
+    return copy_model(source, target, unchanged, {key.replace("__", "."): value for key, value in values.items()})

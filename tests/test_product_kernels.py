@@ -28,7 +28,7 @@ from edgellama.ops import ADD, MATMUL, STORE, SWIGLU
 
 FLOATS = ("f32", "f16", "bf16")
 INTEGERS = tuple(name for name in LAYOUTS if name not in FLOATS)
-TOKENS = (1, 2, 4, 5, 6, 7, 12, 13)
+TOKENS = (1, 2, 3, 4, 5, 6, 7, 12, 13)
 ROWS = (1, 15, 16, 17, 33, 100)
 EPSILON = 2.0**-23
 
@@ -65,6 +65,13 @@ def random_activations(n_tokens: int, n_columns: int) -> np.ndarray:
     return np.random.default_rng(n_columns).standard_normal((n_tokens, n_columns), dtype=np.float32)
 
 
+def kernel_names(name: str) -> tuple[str, str, str]:
+    """For one row, few and many."""
+    scaling = LAYOUTS[name].product
+    few = "gemm_float" if scaling == "float" else f"gemm_few_{scaling}"
+    return f"matvec_{name}", few, f"gemm_{scaling}"
+
+
 def product(
     kernels, name: str, matrices, x: Activations, *, mode=STORE, bias=None, start=None, n_workers=1, column=0, pitch=0
 ) -> np.ndarray:
@@ -78,10 +85,8 @@ def product(
         place[:] = start
     operands = {"weight": pack(kernels, name, *matrices), "x": x.panels, "out": place, "bias": bias}
     sizes = {"n_rows": len(matrices) * n_rows, "n_columns": n_columns, "row_bytes": row_bytes}
-    product_name = LAYOUTS[name].product
-    few = f"gemm_{product_name}" if product_name == "float" else f"gemm_few_{product_name}"
-    names = {"kernel": f"matvec_{name}", "few": few, "many": f"gemm_{product_name}", "helper": f"unpack_{name}"}
-    machine.run(machine.bind(MATMUL, operands, {**sizes, "pitch": pitch or n_rows, "mode": mode}, **names))
+    sizes |= {"pitch": pitch or n_rows, "mode": mode}
+    machine.run(machine.bind(MATMUL, operands, sizes, kernels=kernel_names(name), helper=f"unpack_{name}"))
     beside = np.delete(out.check(), np.s_[column : column + n_rows], axis=1)
     assert np.isnan(beside).all(), "columns beside the product were written"
     return place

@@ -37,7 +37,7 @@ TENSORS = (
 
 def build(b: Builder, config: ModelConfig, context: int) -> Program:
     """The forward pass of a model for sessions of up to `context` positions."""
-    shape = AttentionShape(config.n_heads, config.n_kv_heads, config.head_dim_k, config.head_dim_v)
+    shape = AttentionShape(config.n_heads, config.n_kv_heads, config.head_dim_k, config.head_dim_v, b.kv_type)
     scale = config.head_dim_k**-0.5
     x = b.embed("token_embd.weight")  # (n_tokens, d_model)
     table = b.rope_table(*rope.frequencies(config, context, _divisors(b)))

@@ -13,7 +13,7 @@ GROUPS = {
     "simple_blocks": ("edgellama.cpu.kernels.simple_blocks",),
     "k_blocks": ("edgellama.cpu.kernels.k_blocks",),
     "float_blocks": ("edgellama.cpu.kernels.float_blocks",),
-    "attention": ("edgellama.cpu.kernels.attention",),
+    "attention": tuple(f"edgellama.cpu.kernels.{name}" for name in ("attention", "attention_tiles", "cache_store")),
     "unpacked": ("edgellama.cpu.kernels.unpacked", "edgellama.cpu.kernels.rows_iq"),
     "rows": tuple(f"edgellama.cpu.kernels.rows_{name}" for name in ("simple", "k", "other")),
 }

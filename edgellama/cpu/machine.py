@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,10 +25,10 @@ class CpuMachine:
     """A Program ready to run. `frame` is filled by the caller; run() leaves the logits in `logits`."""
 
     def __init__(
-        self, kernels, program: Program, frame: Frame, n_pages: int, kv_type: str, n_threads: int,
+        self, kernels, program: Program, frame: Frame, n_pages: int, n_threads: int,
         progress: Progress | None = None,
     ):  # fmt: skip
-        self.kernels, self.program, self.frame, self.kv_type = kernels, program, frame, kv_type
+        self.kernels, self.program, self.frame = kernels, program, frame
         self._keep: list[np.ndarray] = []  # memory that bound addresses point into
         self._allocate_weights(n_threads, progress)
         self._allocate_cache(n_pages)
@@ -73,7 +74,7 @@ class CpuMachine:
                 progress(done, total)
 
     def _allocate_cache(self, n_pages: int) -> None:
-        sizes = page_bytes(self.program, self.kv_type)
+        sizes = page_bytes(self.program.attention)
         self.cache_address = {
             CacheSide(layer, side): self._memory(n_pages * size).ctypes.data
             for layer in range(self.program.n_layers)
@@ -148,34 +149,45 @@ class CpuMachine:
                 record["integers"][index] = op.integers[name]
             for index, name in enumerate(op.spec.floats):
                 record["floats"][index] = op.floats[name]
-            names = kernel_names(op, self.kv_type)
-            for field, name in zip(("kernel_one", "kernel_few", "kernel_many", "helper"), names, strict=True):
+            for field, name in kernel_names(op, self.program.attention.kv_type)._asdict().items():
                 record[field] = self.kernels.address(name) if name else 0
         return records
 
 
-def kernel_names(op: Op, kv_type: str) -> tuple[str, str, str, str | None]:
-    """(kernel for one row, for few, for many, helper) of an op."""
-    name = op.spec.name
+class KernelNames(NamedTuple):
+    """The kernels of an op for one row, for few and for many, and the functions they call by address."""
+
+    kernel_one: str
+    kernel_few: str
+    kernel_many: str
+    helper: str = ""
+    second_helper: str = ""
+
+
+def kernel_names(op: Op, kv_type: str) -> KernelNames:
+    """Which kernels run an op on the formats of its weight and of the cache."""
     if op.spec is ops.MATMUL:
         return _matmul_kernels(op.operands["weight"])
+    name = op.spec.name
     if op.spec is ops.EMBED:
         kind = op.operands["table"].type_name
-        kernel = "embed_floats" if kind in FLOAT_TYPES else "embed_codes"
-        return kernel, kernel, kernel, f"row_{kind}"
-    if op.spec in (ops.ROPE_STORE, ops.ATTENTION):
-        name = f"{name}_{kv_type}"
-    return name, name, name, None
+        name = "embed_floats" if kind in FLOAT_TYPES else "embed_codes"
+        return KernelNames(name, name, name, f"row_{kind}")
+    if op.spec is ops.ROPE_STORE:
+        return KernelNames(name, name, name, f"store_key_{kv_type}", f"store_value_{kv_type}")
+    if op.spec is ops.ATTENTION:
+        return KernelNames(name, name, name, f"scores_{kv_type}", f"weighted_{kv_type}")
+    return KernelNames(name, name, name)
 
 
-def _matmul_kernels(weight: Weight) -> tuple[str, str, str, str]:
+def _matmul_kernels(weight: Weight) -> KernelNames:
     kind = weight.type_name
     if weight.packed:
         product = LAYOUTS[kind].product
         few = "float" if product == "float" else f"few_{product}"
-        return f"matvec_{kind}", f"gemm_{few}", f"gemm_{product}", f"unpack_{kind}"
+        return KernelNames(f"matvec_{kind}", f"gemm_{few}", f"gemm_{product}", f"unpack_{kind}")
     rows = "float_rows" if kind in FLOAT_TYPES else "rows"
-    return f"matvec_{rows}", f"gemm_{rows}", f"gemm_{rows}", f"row_{kind}"
+    return KernelNames(f"matvec_{rows}", f"gemm_{rows}", f"gemm_{rows}", f"row_{kind}")
 
 
 def partial_bytes(config: ModelConfig, context: int) -> int:

@@ -116,6 +116,16 @@ def call_kernel(typing_context, function, op, frame, worker):
 
 
 @intrinsic
+def call_store(typing_context, function, source, target, width, position, scratch):
+    return types.void(*[types.intp] * 6), _make_call(5)
+
+
+@intrinsic
+def call_tile(typing_context, function, rows, page, out, n_rows, width, n_steps):
+    return types.void(*[types.intp] * 7), _make_call(6)
+
+
+@intrinsic
 def call_unpack(typing_context, function, source, n_blocks, integers, scales, minimums):
     return types.void(*[types.intp] * 6), _make_call(5)
 

@@ -1,7 +1,7 @@
 """A tile of rank-1 updates: acc[row][vector] += scalar[row] * values[vector]. Both halves of attention are this.
 
 Scores take queries as rows and 16 positions as a vector; outputs take probabilities as rows and 16 dimensions as
-a vector. Values are read as float16, or as int8 times a scale.
+a vector. Values are read as float16, as float32, or as int8 times a scale.
 """
 
 from llvmlite import ir
@@ -21,6 +21,10 @@ def _at(builder, address, stride, index: int):
 
 def _float16_values(builder, address, scale_address):
     return half.to_float(builder, builder.load(pointer(builder, address), align=2, typ=F16X16))
+
+
+def _float32_values(builder, address, scale_address):
+    return builder.load(pointer(builder, address), align=4, typ=f32x16.llvm)
 
 
 def _scaled_by_lane(builder, address, scale_address):
@@ -84,5 +88,9 @@ def make_outer(rows: int, vectors: int, read_values):
     return zero, step, store
 
 
-READERS = {"f16": (_float16_values, _float16_values), "q8_0": (_scaled_by_lane, _scaled_by_one)}
+READERS = {
+    "f16": (_float16_values, _float16_values),
+    "f32": (_float32_values, _float32_values),
+    "q8_0": (_scaled_by_lane, _scaled_by_one),
+}
 """KV type -> (how a vector of keys is read, how a vector of values is read)."""

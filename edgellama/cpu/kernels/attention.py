@@ -21,13 +21,15 @@ from ...simd.arithmetic import (
     sum_lanes,
     zero_float,
 )
-from ...simd.control import atomic_add
+from ...simd.control import atomic_add, call_tile
 from ...simd.memory import load_f32, load_i32, load_i64, load_vector, store_f32, store_first, store_i64, store_vector
-from .attention_tiles import ROW_SCORES, ROWS, scores_f16, scores_q8, weighted_f16, weighted_q8
-from .rope_store import key_page_bytes, padded, value_page_bytes
-from .shared import N_ACTIVE, N_TOKENS, SCRATCH, claim, end_of, first_of
+from .attention_tiles import ROW_SCORES, ROWS, padded
+from .shared import HELPER, N_ACTIVE, N_TOKENS, SCRATCH, SECOND_HELPER, claim, end_of, first_of
 
-QKV, KEYS, VALUES, OUT, PARTIALS, PITCH, OUT_PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, SCALE = ATTENTION.offsets()
+(
+    QKV, KEYS, VALUES, OUT, PARTIALS, PITCH, OUT_PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, KEY_BYTES,
+    VALUE_BYTES, SCALE,
+) = ATTENTION.offsets()  # fmt: skip
 VISIBLE, SLOTS, TILES, N_TILES = (frame_field(name) for name in ("visible", "slots", "tiles", "n_tiles"))
 PAGE_TABLE, PAGES_PER_SLOT, N_SEGMENTS = (frame_field(name) for name in ("page_table", "pages_per_slot", "n_segments"))
 LOWEST = float32(-1e30)
@@ -104,7 +106,7 @@ def load_queries(op, queries, first_token, n_tokens, kv_head, group, n_rows):
 
 
 @device
-def attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, states, state_bytes, is_q8):
+def attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, states, state_bytes):
     """Scores, softmax and weighted values of one page of the sequence, a state per row (token x head of the group)."""
     key_dim, value_dim, n_kv_heads = load_i64(op + KEY_DIM), load_i64(op + VALUE_DIM), load_i64(op + N_KV_HEADS)
     n_rows = padded(n_tokens * group, ROWS)
@@ -116,19 +118,13 @@ def attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries,
     slot = load_i32(load_i64(frame + SLOTS) + 4 * first_token)
     entry_at = load_i64(frame + PAGE_TABLE) + 4 * (slot * load_i64(frame + PAGES_PER_SLOT) + page)
     place = load_i32(entry_at) * n_kv_heads + kv_head
-    keys = load_i64(op + KEYS) + place * key_page_bytes(key_dim, is_q8)
-    values = load_i64(op + VALUES) + place * value_page_bytes(value_dim, is_q8)
-    if is_q8 != 0:
-        scores_q8(queries, keys, scores, n_rows, key_dim, n_groups)
-    else:
-        scores_f16(queries, keys, scores, n_rows, key_dim, n_groups)
+    keys = load_i64(op + KEYS) + place * load_i64(op + KEY_BYTES)
+    values = load_i64(op + VALUES) + place * load_i64(op + VALUE_BYTES)
+    call_tile(load_i64(op + HELPER), queries, keys, scores, n_rows, key_dim, n_groups)
     for row in range(n_rows):
         token = first_token + min(row // group, n_tokens - 1)
         softmax_row(scores + ROW_SCORES * row, visible_end(frame, token) - begin, n_groups, states + state_bytes * row)
-    if is_q8 != 0:
-        weighted_q8(scores, values, weighted, n_rows, value_dim, n_positions)
-    else:
-        weighted_f16(scores, values, weighted, n_rows, value_dim, n_positions)
+    call_tile(load_i64(op + SECOND_HELPER), scores, values, weighted, n_rows, value_dim, n_positions)
     width = padded(value_dim, 16)
     for row in range(n_tokens * group):
         for i in range(0, 4 * width, 64):
@@ -136,7 +132,7 @@ def attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries,
 
 
 @device
-def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group, is_q8):
+def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group):
     """All pages of a few tokens of one sequence, merged as they come."""
     value_dim, width = load_i64(op + VALUE_DIM), padded(load_i64(op + VALUE_DIM), 16)
     state_bytes, n_rows = STATE_HEAD + 4 * width, padded(n_tokens * group, ROWS)
@@ -148,7 +144,7 @@ def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group, is_q
         clear(running + state_bytes * row, width)
     n_pages = (visible_end(frame, first_token + n_tokens - 1) + PAGE_POSITIONS - 1) // PAGE_POSITIONS
     for page in range(n_pages):
-        attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, part, state_bytes, is_q8)
+        attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, part, state_bytes)
         for row in range(n_tokens * group):
             if visible_end(frame, first_token + row // group) > page * PAGE_POSITIONS:
                 merge(running + state_bytes * row, part + state_bytes * row, width)
@@ -173,7 +169,7 @@ def merge_token(op, frame, scratch, token, kv_head, group, states, n_pages):
 
 
 @device
-def attend_one_page(op, frame, worker, token, kv_head, group, page, is_q8):
+def attend_one_page(op, frame, worker, token, kv_head, group, page):
     """One page of one token, left in `partials`; whoever finishes the last page merges them all.
 
     partials: int64 counters [FEW_ROWS][n_kv_heads], 64 bytes apart, then the states
@@ -190,14 +186,14 @@ def attend_one_page(op, frame, worker, token, kv_head, group, page, is_q8):
     states += pair * load_i64(frame + PAGES_PER_SLOT) * n_rows * state_bytes
     load_queries(op, scratch, token, 1, kv_head, group, n_rows)
     state = states + page * n_rows * state_bytes
-    attend_page(op, frame, page, token, 1, kv_head, group, scratch, state, state_bytes, is_q8)
+    attend_page(op, frame, page, token, 1, kv_head, group, scratch, state, state_bytes)
     if atomic_add(counter, 1) == n_pages - 1:
         store_i64(counter, 0)
         merge_token(op, frame, scratch, token, kv_head, group, states, n_pages)
 
 
-@device
-def attention(op, frame, worker, is_q8):
+@entry()
+def attention(op, frame, worker):
     """Split over (tile of tokens, KV head), and over pages too when few tokens see many."""
     n_kv_heads, n_tokens = load_i64(op + N_KV_HEADS), load_i64(frame + N_TOKENS)
     group = load_i64(op + N_HEADS) // n_kv_heads
@@ -211,21 +207,11 @@ def attention(op, frame, worker, is_q8):
         for unit in range(first_of(span), end_of(span)):
             place, kv_head = unit // n_pages // n_kv_heads, unit // n_pages % n_kv_heads
             if by_page:
-                attend_one_page(op, frame, worker, place, kv_head, group, unit % n_pages, is_q8)
+                attend_one_page(op, frame, worker, place, kv_head, group, unit % n_pages)
                 continue
             tile = load_i64(frame + TILES) + 8 * place
             first, count = load_i32(tile), load_i32(tile + 4)
             step = max(TILE_ROWS // group, 1)
             for token in range(first, first + count, step):
                 n_together = min(step, first + count - token)
-                attend_tokens(op, frame, worker, token, n_together, kv_head, group, is_q8)
-
-
-@entry()
-def attention_f16(op, frame, worker):
-    attention(op, frame, worker, 0)
-
-
-@entry()
-def attention_q8_0(op, frame, worker):
-    attention(op, frame, worker, 1)
+                attend_tokens(op, frame, worker, token, n_together, kv_head, group)

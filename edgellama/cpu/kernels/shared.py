@@ -8,7 +8,7 @@ from ...simd.memory import load_i32, load_i64
 from ..layout import worker_field
 
 EXTENT, COUNTER = bound_field("extent"), bound_field("counter")
-HELPER = bound_field("helper")
+HELPER, SECOND_HELPER = bound_field("helper"), bound_field("second_helper")
 N_TOKENS, N_ROWS = frame_field("n_tokens"), frame_field("n_rows")
 N_ACTIVE, SCRATCH = worker_field("n_active"), worker_field("scratch")
 PRIVATE_BEGIN, PRIVATE_END, PRIVATE_SHIFT = (
