@@ -67,6 +67,9 @@ class LlamaCppEngine:
         self._evaluate([token_id])
         self.api.llama_get_logits_ith(self.context, -1)
 
+    def decode_batch(self, ids: list[int]) -> None:
+        raise NotImplementedError("the peer is measured with one sequence only")
+
     def logits(self) -> list[float]:
         pointer = self.api.llama_get_logits_ith(self.context, -1)
         return list(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * self.n_vocabulary)).contents)

@@ -1,7 +1,9 @@
 """A runtime under measurement lives in a process of its own and answers JSON lines, so rounds of two can alternate.
 
-Requests: {"op": "prefill", "n": 512}, {"op": "decode", "n": 64, "depth": 0}, {"op": "configure", "settings": {…}},
-{"op": "info"}, {"op": "quit"}. Each answer is one JSON object; an error is {"error": sentence}.
+Requests: {"op": "prefill", "n": 512}, {"op": "decode", "n": 64, "depth": 0}, {"op": "batch", "n": 16, "sequences": 4},
+{"op": "configure", "settings": {…}}, {"op": "info"}, {"op": "quit"}. Each answer is one JSON object; an error is
+{"error": sentence}. Rates come with `idle_cpu_seconds`: what the process burnt while it had no request, which must be
+next to nothing, or it would slow the runtime that is measured beside it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class Engine(Protocol):
     def configure(self, **settings: Any) -> None: ...
     def prefill(self, ids: list[int]) -> None: ...
     def decode(self, token_id: int) -> None: ...
+    def decode_batch(self, ids: list[int]) -> None: ...  # one token for each of len(ids) sequences
     def truncate(self, n_tokens: int) -> None: ...
     def info(self) -> dict[str, Any]: ...
 
@@ -38,6 +41,7 @@ class Server:
         self.engine = engine
         self.n_cached = 0
         self.random = random.Random(ID_SEED)
+        self.cpu_seconds_at_answer = time.process_time()
 
     def ids(self, count: int) -> list[int]:
         return [self.random.randrange(self.engine.n_vocabulary) for _ in range(count)]
@@ -71,6 +75,21 @@ class Server:
         self.n_cached = depth + n
         return _rate(n, time.perf_counter() - start)
 
+    def batch(self, n: int, sequences: int) -> dict[str, Any]:
+        """n steps of so many sequences, which start empty when the engine is configured and grow from call to call."""
+        steps = [self.ids(sequences) for _ in range(n)]
+        start = time.perf_counter()
+        for ids in steps:
+            self.engine.decode_batch(ids)
+        return _rate(n * sequences, time.perf_counter() - start)
+
+    def answer(self, op: str, request: dict[str, Any]) -> dict[str, Any]:
+        idle = time.process_time() - self.cpu_seconds_at_answer
+        try:
+            return getattr(self, op)(**request) | {"idle_cpu_seconds": idle}
+        finally:
+            self.cpu_seconds_at_answer = time.process_time()
+
     def info(self) -> dict[str, Any]:
         from edgellama import system
 
@@ -97,10 +116,10 @@ def serve(make_engine: Callable[[], Engine]) -> int:
 
 
 def _answer(server: Server, op: str, request: dict[str, Any]) -> dict[str, Any]:
-    if op not in ("prefill", "decode", "configure", "info"):
+    if op not in ("prefill", "decode", "batch", "configure", "info"):
         return {"error": f"unknown op {op!r}"}
     try:
-        return getattr(server, op)(**request)
+        return server.answer(op, request)
     except Exception as error:  # the asker decides; a worker that dies would lose the reason
         return {"error": f"{type(error).__name__}: {error}"}
 
@@ -118,6 +137,7 @@ class Worker:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1
         )
+        self.idle_cpu_seconds = 0.0
         self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -139,6 +159,7 @@ class Worker:
         answer = self._read()
         if "error" in answer:
             raise WorkerError(answer["error"])
+        self.idle_cpu_seconds += answer.get("idle_cpu_seconds", 0.0)
         return answer
 
     def rate(self, op: str, **request: Any) -> float:

@@ -99,6 +99,15 @@ class Frame:
                 raise EdgellamaError(f"{what} {values[bad[0]]} is out of range: 0 to {limit - 1} here")
         if not len(token_ids) == len(positions) == len(slots):
             raise EdgellamaError("a step needs one position and one slot for each token")
+        if len(slots) > 1:
+            self._check_order(positions.astype(np.int64), slots.astype(np.int64))
+
+    def _check_order(self, positions, slots) -> None:
+        """Neighbours of one sequence come in order, and no position of a sequence comes twice."""
+        backwards = (slots[1:] == slots[:-1]) & (positions[1:] <= positions[:-1])
+        places = slots * (self.page_table.shape[1] * PAGE_POSITIONS) + positions
+        if backwards.any() or len(np.unique(places)) < len(places):
+            raise EdgellamaError("the tokens of one sequence must come in the order of their positions, each once")
 
     def _fill_tiles(self, n: int) -> None:
         """Runs of at most TILE_TOKENS neighbouring tokens of one sequence."""

@@ -51,8 +51,8 @@ class Model:
 
         self._lock = threading.RLock()
         self.file = open_gguf(path)
+        family = arch.find(self.file.get("general.architecture", str))
         self.config = ModelConfig.from_gguf(self.file, self._vocabulary())
-        family = arch.find(self.config.architecture)
         check_tensors(self.file, self.config, family.TENSORS)
         self.context = self._choose_context(context)
         packed = frozenset(LAYOUTS) if repack else frozenset()

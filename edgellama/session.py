@@ -72,12 +72,12 @@ class Session:
             for chunk, start in self._chunks(ids, self.model.frame.max_tokens):
                 is_last = start + len(chunk) == len(ids)
                 logits = self._run(chunk, [len(chunk) - 1] if is_last else [])
-                last = logits[0].copy() if is_last else last
+                last = logits[0] if is_last else last
         return last
 
     def decode(self, token_id: int) -> np.ndarray:
         """Append one token; float32 (vocab,), the logits after it."""
-        return self._run([token_id], [0])[0].copy()
+        return self._run([token_id], [0])[0]
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Append tokens; float32 (n_tokens, vocab), the logits after each of them."""
@@ -104,7 +104,7 @@ class Session:
 
     def _decode_loop(self, sampler, logits: np.ndarray, max_tokens: int) -> Iterator[str]:
         tokenizer = self.model.tokenizer
-        stream = tokenizer.stream()
+        stream = tokenizer.stream(at_start=all(map(tokenizer.is_special, self.ids)))
         room = min(max_tokens, self.model.context - self.n_tokens + 1)
         begin = time.perf_counter()
         for count in range(1, room + 1):
@@ -159,4 +159,4 @@ class Session:
             n = self.n_tokens
             logits = self.model.run_frame(ids, range(n, n + len(ids)), [self.slot] * len(ids), rows)
             self.ids.extend(int(i) for i in ids)
-            return logits
+            return logits.copy()  # before another thread's step overwrites them

@@ -125,7 +125,7 @@ def test_rope_angles_stay_exact_far_out(kernels):
     """cos and sin of position * frequency at position 131,071, as float32 of the exact angle."""
     frame = Frame(2, 1, 1, 1, 512)
     frame.page_table[:] = 0
-    positions = np.array([131_071, 77])
+    positions = np.array([77, 131_071])
     frame.fill(np.zeros(2, int), positions, np.zeros(2, int), np.zeros(0, int))
     frequencies, table = Guarded.of(10000.0 ** (-np.arange(64) / 64)), Guarded((2, 128))
     machine = Machine(kernels, frame)

@@ -132,3 +132,16 @@ def test_fewer_workers_than_threads(synthetic_model):
             found.append(session.prefill(ids).tobytes())
             session.reset()
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("type_name", ["Q4_0", "Q4_K_M"])
+def test_pieces_where_rows_are_no_whole_blocks(shared_data, type_name):
+    """A real model with narrow heads whose feed-forward rows (172 values) are stored as F16."""
+    path = shared_data / "quantized" / "stories260K" / f"{type_name}.gguf"
+    ids, found = prompt(400), []
+    for threads, size in ((1, 400), (2, 1), (3, 5), (2, 64), (4, 300)):
+        with loaded(path, threads=threads, context=512) as model, model.new_session() as session:
+            for start in range(0, len(ids), size):
+                logits = session.prefill(ids[start : start + size])
+            found.append(logits.tobytes())
+    assert len(set(found)) == 1

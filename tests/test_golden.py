@@ -41,7 +41,7 @@ def test_story(story, expected, threads, kv_type):
     ids, text = told(story, threads=threads, kv_type=kv_type)
     assert len(ids) >= 200
     assert [1, *ids] == expected["ids"].tolist()
-    assert text == " " + (story / "expected_story.txt").read_text()
+    assert text == (story / "expected_story.txt").read_text()
 
 
 def test_story_from_the_files_own_layout(story, expected):

@@ -181,3 +181,28 @@ def test_the_largest_codes_do_not_saturate(kernels, name, n_tokens):
     signs[-1] = -1
     x = prepared(kernels, name, signs)
     assert_within(product(kernels, name, [matrix], x), *expected(name, matrix, x))
+
+
+def packed_by_numpy(name: str, matrix: np.ndarray) -> np.ndarray:
+    """Groups of 32 rows: per block the words of rows 0-15, of rows 16-31, then the units; missing rows are zeros."""
+    form = LAYOUTS[name]
+    blocks = matrix.reshape(len(matrix), -1, form.block_bytes)
+    n_blocks, n_groups = blocks.shape[1], -(-len(matrix) // 32)
+    codes = np.ascontiguousarray(blocks[..., form.word_offset : form.word_offset + 4 * form.n_words])
+    words = np.zeros((n_groups * 32, n_blocks, form.n_words), np.uint32)
+    words[: len(matrix)] = codes.view(np.uint32) ^ np.uint32(form.mask)
+    words = words.reshape(n_groups, 2, 16, n_blocks, form.n_words).transpose(0, 3, 1, 4, 2)
+    parts = [np.ascontiguousarray(words).view(np.uint8).reshape(n_groups, n_blocks, -1)]
+    if form.unit_offset >= 0:
+        units = np.zeros((n_groups * 32, n_blocks, 2), np.uint8)
+        units[: len(matrix)] = blocks[..., form.unit_offset : form.unit_offset + 2]
+        parts.append(units.reshape(n_groups, 32, n_blocks, 2).transpose(0, 2, 1, 3).reshape(n_groups, n_blocks, -1))
+    return np.concatenate(parts, axis=2).reshape(-1)
+
+
+@pytest.mark.parametrize("n_rows", (1, 15, 16, 17, 32, 70))
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_packing_moves_bits_and_fills_groups_with_zeros(kernels, name, n_rows):
+    larger = random_weights(name, n_rows + 1, columns_of(name))  # the row behind the matrix must not show
+    matrix = larger[:n_rows]
+    np.testing.assert_array_equal(pack(kernels, name, matrix).check(), packed_by_numpy(name, matrix))

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
     group.add_argument("--threads", type=positive, metavar="N", help="worker threads (default: measured)")
     group.add_argument("--context", type=positive, metavar="N", help="tokens of prompt and answer together")
-    group.add_argument("--kv-type", choices=("f16", "q8_0"), help="type of the KV cache (default: f16)")
+    group.add_argument("--kv-type", choices=("f16", "q8_0", "f32"), help="type of the KV cache (default: f16)")
     group.add_argument(
         "--no-repack",
         dest="repack",

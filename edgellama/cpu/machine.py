@@ -40,9 +40,11 @@ class CpuMachine:
 
     def run(self) -> np.ndarray:
         """Run the frame; float32 (n_rows, vocab), valid until the next run."""
+        is_decode = self.frame.n_tokens == 1
         with StepClock() as clock:
-            self.workers.run(self.bound, self.frame.header.ctypes.data, self.worker_count.current)
-        if self.frame.n_tokens == 1:
+            n_active = self.worker_count.current if is_decode else self.workers.count
+            self.workers.run(self.bound, self.frame.header.ctypes.data, n_active)
+        if is_decode:
             self.worker_count.report(clock.seconds)
         return self.logits[: self.frame.n_rows]
 

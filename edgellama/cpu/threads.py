@@ -81,43 +81,54 @@ class Workers:
 
 
 class WorkerCount:
-    """How many workers the next run of one kind takes: all of them, unless fewer are measured to be faster now."""
+    """How many workers the next decode step takes: all of them, unless fewer are measured to be faster now.
 
-    SLOW = 1.35  # times the best seconds seen: then something else is using a core
-    PROBE_RUNS = 3  # runs of a new count before it is judged
-    RETRY_RUNS = 24  # runs with fewer workers before all of them are tried again
+    While steps take much longer than they did, one worker fewer is tried; while fewer work, one more is tried now
+    and then, less often each time it does not help. A trial that is not clearly faster is taken back.
+    """
+
+    SLOW = 1.35  # times the best step seen: something else is using a core
+    FASTER = 0.97  # a trial must take less than this share of the time before it
+    TRIAL_RUNS = 3
+    FIRST_PATIENCE, MOST_PATIENCE = 8, 256  # steps between trials
 
     def __init__(self, most: int):
         self.most = self.current = most
-        self.best_seconds: dict[int, float] = {}
-        self.recent: dict[int, float] = {}
-        self.runs = 0
+        self.best_seconds = float("inf")  # of a step with all workers
+        self.seconds = 0.0  # of recent steps
+        self.before: tuple[int, float] | None = None  # on trial: what it is compared with
+        self.patience, self.runs = self.FIRST_PATIENCE, 0
 
     def report(self, seconds: float) -> None:
-        """Tell how long a run took (of comparable size: a decode step)."""
-        count = self.current
-        best = min(self.best_seconds.get(count, seconds), seconds)
-        self.best_seconds[count] = best * 1.002  # forget slowly: contexts grow
-        self.recent[count] = 0.5 * self.recent.get(count, seconds) + 0.5 * seconds
+        """Tell how long a decode step took with `current` workers."""
+        self.seconds = seconds if self.runs == 0 else 0.5 * (self.seconds + seconds)
         self.runs += 1
-        if self.most == 1 or self.runs < self.PROBE_RUNS:
+        if self.current == self.most:  # forget slowly: contexts grow
+            self.best_seconds = min(self.best_seconds * 1.001, seconds)
+        if self.before is not None:
+            self._judge()
+        elif self.runs >= self.patience:
+            self._try_another()
+
+    def _judge(self) -> None:
+        if self.runs < self.TRIAL_RUNS:
             return
-        if count == self.most:
-            self._maybe_fewer(count)
-        elif self.runs >= self.RETRY_RUNS or self.recent[count] > self.recent.get(self.most, seconds):
-            self._switch(self.most)
-
-    def _maybe_fewer(self, count: int) -> None:
-        if self.recent[count] > self.SLOW * self.best_seconds[count]:
-            fewer = max(1, count - 1)
-            known = self.recent.get(fewer)
-            if known is None or known < self.recent[count]:
-                self._switch(fewer)
+        count, seconds = self.before
+        if self.seconds < self.FASTER * seconds:
+            self.patience = self.FIRST_PATIENCE
         else:
-            self.recent.pop(max(1, count - 1), None)
+            self.current, self.patience = count, min(2 * self.patience, self.MOST_PATIENCE)
+        self.before, self.runs = None, 0
 
-    def _switch(self, count: int) -> None:
-        self.current, self.runs = count, 0
+    def _try_another(self) -> None:
+        is_slow = self.seconds > self.SLOW * self.best_seconds
+        if is_slow and self.current == self.most > 1:
+            self._try(self.current - 1)
+        elif self.current < self.most:
+            self._try(self.current + 1)
+
+    def _try(self, count: int) -> None:
+        self.before, self.current, self.runs = (self.current, self.seconds), count, 0
 
 
 class StepClock:

@@ -22,7 +22,17 @@ from ...simd.arithmetic import (
     zero_float,
 )
 from ...simd.control import atomic_add, call_tile
-from ...simd.memory import load_f32, load_i32, load_i64, load_vector, store_f32, store_first, store_i64, store_vector
+from ...simd.memory import (
+    load_f32,
+    load_first,
+    load_i32,
+    load_i64,
+    load_vector,
+    store_f32,
+    store_first,
+    store_i64,
+    store_vector,
+)
 from .attention_tiles import ROW_SCORES, ROWS, padded
 from .shared import HELPER, N_ACTIVE, N_TOKENS, SCRATCH, SECOND_HELPER, claim, end_of, first_of
 
@@ -100,9 +110,9 @@ def load_queries(op, queries, first_token, n_tokens, kv_head, group, n_rows):
     for row in range(n_rows):
         token, head = first_token + row // group, kv_head * group + row % group
         source = load_i64(op + QKV) + 4 * (load_i64(op + PITCH) * token + key_dim * head)
-        for i in range(key_dim):
-            value = load_f32(source + 4 * i) * scale if row < n_tokens * group else float32(0.0)
-            store_f32(queries + 4 * (key_dim * row + i), value)
+        target, count = queries + 4 * key_dim * row, key_dim if row < n_tokens * group else 0
+        for i in range(0, key_dim, 16):
+            store_first(target + 4 * i, load_first(source + 4 * i, count - i) * splat_float(scale), key_dim - i)
 
 
 @device

@@ -12,7 +12,7 @@ from ...frame import PAGE_POSITIONS
 from ...simd.outer import READERS, make_outer
 from ...simd.target import current
 
-ROWS, VECTORS = current().outer_rows, current().outer_vectors
+ROWS, WIDE_ROWS, VECTORS = current().outer_rows, current().outer_wide_rows, current().outer_vectors
 ROW_SCORES = 4 * PAGE_POSITIONS  # bytes of one row of scores
 TILE = types.void(*[intp] * 6)
 
@@ -25,22 +25,33 @@ def padded(width, to):
 def make_scores(kv_type: str) -> None:
     """Export scores_<kv_type>."""
     zero, step, store = make_outer(ROWS, 1, READERS[kv_type][0])
+    zero_wide, step_wide, store_wide = make_outer(WIDE_ROWS, 1, READERS[kv_type][0])
     pad, bytes_each = (32 if kv_type == "q8_0" else 1), VALUE_BYTES[kv_type]
+
+    @device
+    def scores_part(zero, step, store, query, key, out, key_dim, scales):
+        """16 positions of a few rows; the scales of 32 dimensions lie 32 bytes apart."""
+        total = zero()
+        for i in range(key_dim):
+            total = step(total, query, 4 * key_dim, key, 0, scales + (i >> 5 << 5), 0)
+            query, key = query + 4, key + 16 * bytes_each
+        store(total, out, ROW_SCORES, 0)
 
     @entry(TILE, name=f"scores_{kv_type}")
     def scores(queries, keys, out, n_rows, key_dim, n_groups):
         """out[row][position] for n_groups x 16 positions; queries float32 [n_rows][key_dim], n_rows % ROWS == 0."""
         width = padded(key_dim, pad)
-        scales = keys + PAGE_POSITIONS * width
         for group in range(n_groups):
-            for row in range(0, n_rows, ROWS):
-                total = zero()
-                query, key = queries + 4 * key_dim * row, keys + 16 * bytes_each * width * group
-                for i in range(key_dim):
-                    scale = scales + width * group + (i >> 5 << 5)
-                    total = step(total, query, 4 * key_dim, key, 0, scale, 0)
-                    query, key = query + 4, key + 16 * bytes_each
-                store(total, out + ROW_SCORES * row + 64 * group, ROW_SCORES, 0)
+            key, scales = keys + 16 * bytes_each * width * group, keys + width * (PAGE_POSITIONS + group)
+            row = 0
+            while row + WIDE_ROWS <= n_rows:
+                query, scores_at = queries + 4 * key_dim * row, out + ROW_SCORES * row + 64 * group
+                scores_part(zero_wide, step_wide, store_wide, query, key, scores_at, key_dim, scales)
+                row += WIDE_ROWS
+            while row < n_rows:
+                query, scores_at = queries + 4 * key_dim * row, out + ROW_SCORES * row + 64 * group
+                scores_part(zero, step, store, query, key, scores_at, key_dim, scales)
+                row += ROWS
 
 
 def make_weighted(kv_type: str) -> None:
