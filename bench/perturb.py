@@ -47,7 +47,8 @@ def copy_model(source: Path, target: Path, change: Change = unchanged, metadata:
     from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
     reader, metadata = GGUFReader(source), metadata or {}
-    writer = GGUFWriter(target, metadata.get("general.architecture", "llama"))
+    architecture = metadata.get("general.architecture", reader.fields["general.architecture"].contents())
+    writer = GGUFWriter(target, architecture)
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name == "general.architecture" or metadata.get(name, field) is None:
             continue

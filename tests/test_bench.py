@@ -1,7 +1,8 @@
-"""The measuring protocol with a made-up engine in a real child process, and the arithmetic of a comparison."""
+"""The measuring protocol with a made-up engine in a real child process, and the arithmetic of each measurement."""
 
 import argparse
 import json
+import sys
 
 import pytest
 
@@ -20,6 +21,7 @@ class Engine:
     def configure(self, delay=0.0): self.delay = delay
     def prefill(self, ids): time.sleep(self.delay * len(ids))
     def decode(self, token_id): assert 0 <= token_id < 10
+    def decode_batch(self, ids): assert len(ids) == 4
     def truncate(self, n_tokens): print("noise on stdout")
     def info(self): return {"runtime": "made up"}
 
@@ -46,8 +48,10 @@ def test_worker_answers_and_keeps_its_stdout_clean(engine_module):
         answer = worker.ask("prefill", n=7)
         assert answer["n"] == 7 and answer["tokens_per_second"] == pytest.approx(7 / answer["seconds"])
         assert worker.rate("decode", n=3, depth=5) > 0
+        assert worker.ask("batch", n=2, sequences=4)["n"] == 8
         worker.ask("configure", settings={"delay": 0.01})
         assert worker.rate("prefill", n=5) < 100
+        assert 0 < worker.idle_cpu_seconds < 0.5
         process = worker.process
     assert process.returncode == 0
 
@@ -140,24 +144,114 @@ def test_cost_of_a_model_counts_what_decode_reads(synthetic_model):
     assert cost.kv_values_per_position == 2 * 2 * 64
 
 
-def test_ratio_is_the_median_of_ratios_within_a_round():
+def test_ratio_is_that_of_the_medians_with_the_spread_of_rounds():
     result = Result("decode at 0", {}, ours=[10.0, 2.0, 30.0], peer=[5.0, 1.0, 10.0], limit=[20.0, 4.0, 40.0])
     summary = result.summary()
     assert summary["ratio"] == 2.0 and (summary["ratio_lowest"], summary["ratio_highest"]) == (2.0, 3.0)
-    assert summary["edgellama"] == 10.0 and summary["of_limit"] == 0.5
+    assert summary["edgellama"] == 10.0 and summary["other"] == 5.0 and summary["of_limit"] == 0.5
+
+
+def test_a_batch_shares_the_weights_and_is_held_against_one_sequence():
+    cost = ModelCost(weight_bytes=1000, kv_values_per_position=8, operations_per_token=50, output_operations=20)
+    figure = Figure("batch of 4", "batch", n=3, sequences=4)
+    assert figure.cost_per_token(cost) == 1000 / 4 + 1 * 8 * 2
+    assert figure.request == {"n": 3, "sequences": 4} and figure.against == compare.ONE_SEQUENCE
 
 
 def test_table_and_json():
     rows = {"decode at 0": Result("decode at 0", {}, [10.0], [5.0], [20.0]).summary()}
-    report = {"model": "m.gguf", "threads": 2, "rounds": 1, "cpu": "some", "figures": rows}
-    table = compare.markdown_table(json.loads(json.dumps(report)))
-    assert "| decode at 0 | 10.0 | 5.0 | 2.00 (2.00 to 2.00) | 50% |" in table
+    report = {"model": "m.gguf", "threads": 2, "rounds": 1, "cpu": "some", "cpu_shares": {"stream": [0.5]}}
+    table = compare.markdown_table(json.loads(json.dumps(report | {"figures": rows})))
+    assert "| decode at 0 | 10.0 | llama.cpp | 5.0 | 2.00 (2.00 to 2.00) | 50% |" in table
+    assert "a thread had 50% of a core" in table
 
 
 def test_figures_fill_the_deep_cache_last():
-    arguments = argparse.Namespace(prefill=512, decode=64, depth=[8192, 0])
-    assert [figure.name for figure in compare.figures_for(arguments)] == [
-        "prefill 512",
-        "decode at 0",
-        "decode at 8192",
-    ]
+    arguments = argparse.Namespace(prefill=512, decode=64, depth=[8192, 0], batch=4, figures=None)
+    names = [figure.name for figure in compare.figures_for(arguments)]
+    assert names == ["prefill 512", "decode at 0", "batch of 4", "decode at 8192"]
+    arguments.figures = ["decode"]
+    assert [figure.name for figure in compare.figures_for(arguments)] == ["decode at 0", "decode at 8192"]
+
+
+def test_a_round_measures_the_limit_between_the_runs():
+    order = []
+
+    class Side:
+        def __init__(self, name):
+            self.name = name
+
+        def rate(self, op, **request):
+            order.append((self.name, op))
+            return 10.0
+
+    def sample(limit):
+        order.append(limit)
+        return 100.0
+
+    peer = TunedPeer(Side("peer"))
+    cost = ModelCost(weight_bytes=4, kv_values_per_position=0, operations_per_token=5, output_operations=0)
+    contest = compare.Contest(Side("ours"), peer, cost, sample)
+    result = Result("prefill 8", {})
+    contest.run_round(Figure("prefill 8", "prefill", 8), result, peer_first=True)
+    assert order == ["int8", ("peer", "prefill"), "int8", ("ours", "prefill"), "int8"]
+    assert result.limit == [20.0]
+    order.clear()
+    contest.run_round(Figure("batch of 2", "batch", 4, sequences=2), result, peer_first=False)
+    assert order == ["stream", ("ours", "batch"), "stream", ("ours", "decode"), "stream"]
+
+
+def test_our_worker_decodes_one_sequence_and_batches(synthetic_model):
+    from bench import worker_edgellama
+
+    with worker_edgellama.start(synthetic_model("q8_0"), 1, 64, n_sequences=3) as worker:
+        assert worker.ask("prefill", n=5)["n"] == 5
+        assert worker.ask("decode", n=2, depth=7)["n"] == 2
+        assert worker.ask("batch", n=2, sequences=3)["n"] == 6
+        with pytest.raises(WorkerError, match="started for 3 sequences"):
+            worker.ask("batch", n=1, sequences=4)
+        assert worker.ask("info")["runtime"] == "edgellama"
+
+
+def test_disturbed_runs_start_and_end_their_spinners():
+    from bench import disturbed
+
+    def counted(n_busy):
+        with disturbed.busy_processes(n_busy) as spinners:
+            assert len(spinners) == n_busy and all(spinner.poll() is None for spinner in spinners)
+        return all(spinner.returncode is not None for spinner in spinners)
+
+    assert counted(2) and counted(0)
+    row = disturbed.summary([(10.0, 5.0), (20.0, 8.0), (10.0, 6.0)])
+    assert (row["alone"], row["disturbed"]) == (10.0, 6.0)
+    assert (row["ratio"], row["ratio_lowest"], row["ratio_highest"]) == (0.5, 0.4, 0.6)
+
+
+def test_memory_of_a_small_model(synthetic_model):
+    from bench import memory
+
+    assert memory.status_bytes("Name:\tx\nRssAnon:\t   12 kB\nRssFile:\t3 kB\n") == {"anonymous": 12288, "file": 3072}
+    path = synthetic_model("q8_0")
+    row = memory.measure(path, {"threads": 1, "context": 64, "kv_type": "f16", "repack": True}, 2)
+    assert row["kv_bytes"] == 2 * 2 * 64 * 64 * 2
+    assert row["expected_bytes"] == path.stat().st_size + row["kv_bytes"] + memory.ALLOWANCE_BYTES
+    assert row["peak_rss_bytes"] > path.stat().st_size and row["ratio"] < 1.5
+
+
+def test_a_process_that_fails_or_prints_nothing_is_an_error():
+    from bench import startup
+
+    assert startup.seconds_of([sys.executable, "-S", "-c", ""]) > 0
+    assert startup.seconds_to_first_output([sys.executable, "-S", "-c", "print(1)"]) > 0
+    with pytest.raises(RuntimeError, match="the reason"):
+        startup.seconds_of([sys.executable, "-c", "import sys; sys.exit('the reason')"])
+    with pytest.raises(RuntimeError, match="printed nothing"):
+        startup.seconds_to_first_output([sys.executable, "-S", "-c", ""])
+
+
+def test_phases_of_a_start_follow_each_other(synthetic_model):
+    from bench import startup
+
+    result = startup.phases(synthetic_model("q8_0"))
+    assert list(result) == ["interpreter", "imports", "kernels", "model", "tokenizer", "first token"]
+    assert all(seconds >= 0 for seconds in result.values())
