@@ -56,7 +56,7 @@ ids = (api.llama_token * 64)()
 count = api.llama_tokenize(vocabulary, text, len(text), ids, 64, True, False)
 assert api.llama_decode(context, api.llama_batch_get_one(ids, count)) == 0
 logits = api.llama_get_logits_ith(context, -1)
-print(max(range(api.llama_vocab_n_tokens(vocabulary)), key=lambda index: logits[index]))
+print(max(range(api.llama_vocab_n_tokens(vocabulary)), key=lambda index: logits[index]), flush=True)
 """
 
 

@@ -9,7 +9,7 @@ import json
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -200,20 +200,17 @@ def save_settings(settings: DeviceSettings, key: str | None = None) -> bool:
     return True
 
 
-def choose_thread_count(measure: Callable[[int], float], candidates: Iterable[int], n_rounds: int = 3) -> int:
-    """The thread count with the best median of `measure` (tokens per second), fewer threads winning within 3 %.
+def thread_candidates(topology: Topology | None = None, usable: Iterable[int] | None = None) -> list[int]:
+    """Thread counts worth measuring: one per fast core, half of them, one per core, one per logical CPU."""
+    limit = system.default_worker_limit()
+    fast = default_thread_count(topology, usable)
+    chosen = read_topology() if topology is None else topology
+    cores = len(chosen.cores(system.usable_cpus() if usable is None else usable))
+    return sorted({count for count in (-(-fast // 2), fast, cores, limit) if 1 <= count <= limit})
 
-    Rounds go over all candidates in turn: a neighbour that takes the machine for a moment then slows all alike.
-    """
-    counts = sorted(set(candidates))
-    if not counts:
-        raise ValueError("there are no thread counts to choose from")
-    if len(counts) == 1:
-        return counts[0]
-    rates: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(n_rounds):
-        for count in counts:
-            rates[count].append(measure(count))
-    medians = {count: statistics.median(values) for count, values in rates.items()}
+
+def fastest(rates: dict[int, list[float]]) -> int:
+    """The thread count with the best median rate (steps per second), fewer threads winning within 3 %."""
+    medians = {count: statistics.median(values) for count, values in sorted(rates.items())}
     best = max(medians.values())
-    return next(count for count in counts if medians[count] * WORTHWHILE_GAIN >= best)
+    return next(count for count, rate in medians.items() if rate * WORTHWHILE_GAIN >= best)

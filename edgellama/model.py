@@ -63,7 +63,7 @@ class Model:
         self.pages = PageTable(self.frame, sequences * pages)
         self._free_slots = list(range(sequences - 1, -1, -1))
         self.machine = CpuMachine(
-            _load_kernels(progress), program, self.frame, sequences * pages, _thread_count(threads),
+            _load_kernels(progress), program, self.frame, sequences * pages, threads,
             progress=progress and (lambda done, total: progress("packing weights", done, total)),
         )  # fmt: skip
         self._tokenizer: Tokenizer | None = None
@@ -223,12 +223,6 @@ def _load_kernels(progress: Callable[[str, int, int], None] | None):
     from .compiler import load_kernels
 
     return load_kernels(progress and (lambda done, total: progress("compiling kernels", done, total)))
-
-
-def _thread_count(threads: int | None) -> int:
-    from .device import default_thread_count, load_settings
-
-    return threads or load_settings().decode_threads or default_thread_count()
 
 
 def _integers(values) -> np.ndarray:

@@ -203,21 +203,15 @@ def test_settings_that_cannot_be_written(cache, monkeypatch):
         ({3: 1.0}, 3),
     ],
 )
-def test_choose_thread_count(rates, expected):
-    assert device.choose_thread_count(rates.__getitem__, reversed(rates)) == expected
+def test_the_fastest_count(rates, expected):
+    assert device.fastest({count: [rate, rate, 100 * rate] for count, rate in reversed(rates.items())}) == expected
 
 
-def test_choose_thread_count_interleaves_and_takes_medians():
-    order = []
-
-    def measure(count: int) -> float:
-        order.append(count)
-        return 100.0 if len(order) == 1 else float(count)  # one lucky run of the slower count
-
-    assert device.choose_thread_count(measure, [2, 1, 2]) == 2
-    assert order == [1, 2] * 3
-
-
-def test_choose_thread_count_of_none():
-    with pytest.raises(ValueError, match="no thread counts"):
-        device.choose_thread_count(float, [])
+@pytest.mark.parametrize(
+    ("n_cores", "siblings", "expected"),
+    [(1, 1, [1]), (2, 1, [1, 2]), (4, 2, [2, 4, 8]), (8, 1, [4, 8])],
+)
+def test_candidates_are_half_and_all_cores_and_all_cpus(monkeypatch, n_cores, siblings, expected):
+    cpus = [device.LogicalCpu(index, (0, index % n_cores)) for index in range(n_cores * siblings)]
+    monkeypatch.setattr(system, "default_worker_limit", lambda: len(cpus))
+    assert device.thread_candidates(device.Topology(tuple(cpus), ()), range(len(cpus))) == expected

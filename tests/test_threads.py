@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgellama.cpu.threads import WorkerCount
+from edgellama.cpu.threads import ThreadTrial, WorkerCount
 
 
 def run(count: WorkerCount, seconds_with, n_steps: int) -> list[int]:
@@ -52,3 +52,16 @@ def test_one_of_eight_busy_cores_costs_one_worker():
     run(count, lambda n: 1.0 / n, 50)
     used = run(count, lambda n: 1.0 if n == 8 else 1.0 / n, 400)
     assert used[200:].count(7) > 0.8 * 200
+
+
+def test_a_trial_takes_all_candidates_in_turn_and_forgets_the_first_step():
+    trial, used, best = ThreadTrial([1, 2, 4]), [], None
+    while best is None:
+        used.append(trial.current)
+        best = trial.report(9.0 if len(used) == 1 else {1: 2.0, 2: 1.0, 4: 1.5}[trial.current])
+    assert used == [4, *([1, 2, 4] * 3)] and best == 2
+
+
+def test_a_start_with_fewer_workers_grows_when_more_help():
+    count = WorkerCount(4, 2)
+    assert run(count, lambda n: 1.0 / n, 200)[-1] == 4

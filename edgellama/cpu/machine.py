@@ -2,11 +2,12 @@
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import ops, system
+from .. import device, ops, system
 from ..config import ModelConfig
 from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from ..kv_cache import page_bytes
@@ -14,9 +15,10 @@ from ..program import BYTES, FLOATS, QUANTIZED, Buffer, CacheSide, Op, Program, 
 from . import barriers
 from .layout import attention_scratch_bytes, quantized_bytes, unpacked_scratch_bytes
 from .packing import LAYOUTS, Packer, packed_bytes
-from .threads import StepClock, WorkerCount, Workers
+from .threads import StepClock, ThreadTrial, WorkerCount, Workers
 
 ALIGNMENT = 64
+LARGE_BYTES = 32 << 20  # weights that no cache holds: their best thread count is the device's
 FLOAT_TYPES = ("f32", "f16", "bf16")
 Progress = Callable[[int, int], None]
 
@@ -25,28 +27,55 @@ class CpuMachine:
     """A Program ready to run. `frame` is filled by the caller; run() leaves the logits in `logits`."""
 
     def __init__(
-        self, kernels, program: Program, frame: Frame, n_pages: int, n_threads: int,
+        self, kernels, program: Program, frame: Frame, n_pages: int, threads: int | None,
         progress: Progress | None = None,
     ):  # fmt: skip
         self.kernels, self.program, self.frame = kernels, program, frame
         self._keep: list[np.ndarray] = []  # memory that bound addresses point into
-        self._allocate_weights(n_threads, progress)
+        self.prefill_threads = threads or device.default_thread_count()
+        self._allocate_weights(self.prefill_threads, progress)
         self._allocate_cache(n_pages)
         self._allocate_buffers()
-        self.workers = self._make_workers(n_threads)
-        self.worker_count = WorkerCount(n_threads)
+        candidates = [threads] if threads else device.thread_candidates()
+        self.workers = self._make_workers(max(*candidates, self.prefill_threads))
+        self._choose_decode_threads(candidates)
         self.bound = self._bind()
         self.logits = self._view_array(program.logits, frame.max_rows)  # (max_rows, vocab)
 
     def run(self) -> np.ndarray:
         """Run the frame; float32 (n_rows, vocab), valid until the next run."""
         is_decode = self.frame.n_tokens == 1
+        n_active = (self.trial or self.worker_count).current if is_decode else self.prefill_threads
         with StepClock() as clock:
-            n_active = self.worker_count.current if is_decode else self.workers.count
             self.workers.run(self.bound, self.frame.header.ctypes.data, n_active)
         if is_decode:
-            self.worker_count.report(clock.seconds)
+            self._report(clock.seconds)
         return self.logits[: self.frame.n_rows]
+
+    def _choose_decode_threads(self, candidates: list[int]) -> None:
+        """Start with what was measured on this device, or measure now.
+
+        A small model is measured each time: its best number is its own.
+        """
+        saved = device.load_settings().decode_threads if self._is_large else None
+        start = saved if saved in candidates else None
+        self.worker_count = WorkerCount(candidates[-1], start)
+        self.trial = ThreadTrial(candidates) if len(candidates) > 1 and not start else None
+
+    @property
+    def _is_large(self) -> bool:
+        return self.weight_bytes >= LARGE_BYTES
+
+    def _report(self, seconds: float) -> None:
+        """Learn from the time of a decode step."""
+        if self.trial is None:
+            self.worker_count.report(seconds)
+            return
+        best = self.trial.report(seconds)
+        if best:
+            self.trial, self.worker_count = None, WorkerCount(self.worker_count.most, best)
+            if self._is_large:
+                device.save_settings(replace(device.load_settings(), decode_threads=best))
 
     def close(self) -> None:
         """End the worker threads."""
@@ -60,6 +89,7 @@ class CpuMachine:
     def _allocate_weights(self, n_threads: int, progress: Progress | None) -> None:
         """Addresses of all weights: of their packed form, or of the mapped file."""
         self.weight_address: dict[Weight, int] = {}
+        self.weight_bytes = sum(tensor.n_bytes for weight in self.program.weights() for tensor in weight.tensors)
         packer = Packer(self.kernels, n_threads)
         weights = self.program.weights()
         total = sum(packed_bytes(weight) for weight in weights if weight.packed)

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from .. import system
+from .. import device, system
 from .layout import POOL, WORKER
 
 MAX_WORKERS = 255  # the low byte of the pool's generation
@@ -92,8 +92,8 @@ class WorkerCount:
     TRIAL_RUNS = 3
     FIRST_PATIENCE, MOST_PATIENCE = 8, 256  # steps between trials
 
-    def __init__(self, most: int):
-        self.most = self.current = most
+    def __init__(self, most: int, start: int | None = None):
+        self.most, self.current = most, start or most
         self.best_seconds = float("inf")  # of a step with all workers
         self.seconds = 0.0  # of recent steps
         self.before: tuple[int, float] | None = None  # on trial: what it is compared with
@@ -129,6 +129,31 @@ class WorkerCount:
 
     def _try(self, count: int) -> None:
         self.before, self.current, self.runs = (self.current, self.seconds), count, 0
+
+
+class ThreadTrial:
+    """Finds the fastest number of workers in the first decode steps of a model, all candidates in turn.
+
+    A neighbour that takes the machine for a moment then slows all candidates alike.
+    """
+
+    ROUNDS = 3
+
+    def __init__(self, candidates: list[int]):
+        self.rates: dict[int, list[float]] = {count: [] for count in candidates}
+        self.order = [candidates[-1], *(candidates * self.ROUNDS)]  # the first step warms up and does not count
+        self.step = 0
+
+    @property
+    def current(self) -> int:
+        return self.order[self.step]
+
+    def report(self, seconds: float) -> int | None:
+        """Tell how long a step with `current` workers took; the best number once all are measured."""
+        if self.step > 0:
+            self.rates[self.current].append(1.0 / seconds)
+        self.step += 1
+        return device.fastest(self.rates) if self.step == len(self.order) else None
 
 
 class StepClock:
