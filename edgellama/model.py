@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .tokenizer import Tokenizer
 
 MAX_TOKENS, MAX_ROWS = 512, 64  # tokens of one step, and rows of logits it can return
+MOST_CONTEXT = 1 << 24
 DEFAULT_CONTEXT = 4096  # positions, if the model knows more and the caller asks for nothing
 
 
@@ -46,11 +47,21 @@ class Model:
         self, path: str | os.PathLike[str], threads: int | None, context: int | None, kv_type: str, repack: bool,
         sequences: int, progress: Callable[[str, int, int], None] | None,
     ):  # fmt: skip
+        self._lock = threading.RLock()
+        self.file = open_gguf(path)
+        try:
+            self._build(threads, context, kv_type, repack, sequences, progress)
+        except BaseException:
+            self.file.close()
+            raise
+        self._tokenizer: Tokenizer | None = None
+        self._own_session: Session | None = None
+        self.last_stats: GenerationStats | None = None
+
+    def _build(self, threads, context, kv_type, repack, sequences, progress) -> None:
         from .cpu.machine import CpuMachine, partial_bytes
         from .cpu.packing import LAYOUTS
 
-        self._lock = threading.RLock()
-        self.file = open_gguf(path)
         family = arch.find(self.file.get("general.architecture", str))
         self.config = ModelConfig.from_gguf(self.file, self._vocabulary())
         check_tensors(self.file, self.config, family.TENSORS)
@@ -58,17 +69,13 @@ class Model:
         packed = frozenset(LAYOUTS) if repack else frozenset()
         builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
         program = family.build(builder, self.config, self.context)
-        pages = -(-self.context // PAGE_POSITIONS)
-        self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, pages)
-        self.pages = PageTable(self.frame, sequences * pages)
+        n_pages = -(-self.context // PAGE_POSITIONS)
+        self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
+        self.pages = PageTable(self.frame, sequences * n_pages)
         self._free_slots = list(range(sequences - 1, -1, -1))
-        self.machine = CpuMachine(
-            _load_kernels(progress), program, self.frame, sequences * pages, threads,
-            progress=progress and (lambda done, total: progress("packing weights", done, total)),
-        )  # fmt: skip
-        self._tokenizer: Tokenizer | None = None
-        self._own_session: Session | None = None
-        self.last_stats: GenerationStats | None = None
+        packing = progress and (lambda done, total: progress("packing weights", done, total))
+        kernels = _load_kernels(progress)
+        self.machine = CpuMachine(kernels, program, self.frame, sequences * n_pages, threads, packing)
 
     def __enter__(self) -> "Model":
         return self
@@ -191,7 +198,7 @@ class Model:
         most = self.config.context_length
         if context is None:
             return min(most, DEFAULT_CONTEXT)
-        if not 1 <= context <= most:
+        if context > most:
             raise EdgellamaError(f"the context must be 1 to {most} positions for this model, and is {context}")
         return context
 
@@ -212,11 +219,17 @@ def load(
         raise EdgellamaError(f"device must be 'cpu', and is {device!r}")
     if kv_type not in KV_TYPES:
         raise EdgellamaError(f"kv_type must be one of {', '.join(KV_TYPES)}, and is {kv_type!r}")
-    if threads is not None and not 1 <= threads <= 255:
-        raise EdgellamaError(f"threads must be 1 to 255, and is {threads}")
-    if not 1 <= sequences <= 256:
-        raise EdgellamaError(f"sequences must be 1 to 256, and is {sequences}")
+    _check_count("threads", threads, 255, may_be_none=True)
+    _check_count("context", context, MOST_CONTEXT, may_be_none=True)
+    _check_count("sequences", sequences, 256)
     return Model(path, threads, context, kv_type, repack, sequences + 1, progress)
+
+
+def _check_count(name: str, value: object, most: int, may_be_none: bool = False) -> None:
+    if value is None and may_be_none:
+        return
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
+        raise EdgellamaError(f"{name} must be an integer from 1 to {most}, and is {value!r}")
 
 
 def _load_kernels(progress: Callable[[str, int, int], None] | None):

@@ -18,7 +18,7 @@ from edgellama.commands.generate import figures
 from edgellama.sampler import SampleOptions
 from edgellama.tokenizer import from_gguf
 
-HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "tiktoken", "regex"}
+HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "regex"}
 
 
 @pytest.fixture(scope="session")

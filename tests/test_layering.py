@@ -10,7 +10,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUNTIME = REPOSITORY / "edgellama"
 TOOLS = {"quant", "converters", "bench"}
-HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "tiktoken"}
+HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "regex"}
 DEPENDENCY_RANGES = {"numba": ">=0.68,<0.69", "llvmlite": ">=0.50,<0.51"}
 
 

@@ -1,0 +1,121 @@
+"""`python -m bench.tables [--write]`: the tables of README.md and docs/formats.md, made from the code they describe.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. Without --write, stale files are named and the
+exit code is 1; a test asks the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgellama import arch, formats
+from edgellama.cpu import packing
+from edgellama.simd.target import TARGETS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "docs/formats.md")
+PACKED, UNPACKED, NO_WEIGHTS = "packed", "unpacked", "not for weights"
+DOT_INSTRUCTIONS = {
+    "vnni512": "vpdpbusd, 512 bits",
+    "vnni256": "vpdpbusd, 256 bits",
+    "maddubs512": "vpmaddubsw + vpmaddwd, 512 bits",
+    "maddubs256": "vpmaddubsw + vpmaddwd, 256 bits",
+    "generic": "whatever LLVM makes of plain vector IR",
+}
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def row_decoders() -> set[str]:
+    """Formats whose rows a kernel decodes as they lie in the file; read from the text, as kernels need a target."""
+    files = (Path(packing.__file__).parent / "kernels").glob("rows_*.py")
+    return {name for file in files for name in re.findall(r"^def row_(\w+)\(", file.read_text(), re.MULTILINE)}
+
+
+def speed_class(name: str) -> str:
+    """How weights of a format are computed with."""
+    if name in packing.LAYOUTS:
+        return PACKED
+    return UNPACKED if name in row_decoders() else NO_WEIGHTS
+
+
+def formats_table() -> str:
+    rows = (
+        (f"`{item.name}`", item.type_id, item.block_values, f"{item.bits_per_weight:g}", speed_class(item.name))
+        for item in formats.ALL
+    )
+    return _table(("Format", "GGUF type id", "Values per block", "Bits per weight", "Weights in memory"), rows)
+
+
+def speeds_table() -> str:
+    """The formats of each speed class in one line."""
+    meanings = {
+        PACKED: "repacked at load for the fast kernels",
+        UNPACKED: "computed from the mapped file; also every format with `--no-repack`",
+        NO_WEIGHTS: "read, and refused as the type of a weight",
+    }
+    rows = (
+        (kind, ", ".join(f"`{item.name}`" for item in formats.ALL if speed_class(item.name) == kind), meaning)
+        for kind, meaning in meanings.items()
+    )
+    return _table(("", "Formats", "What happens"), rows)
+
+
+def families_table() -> str:
+    rows = ((f"`{name}`", arch.find(name).__doc__.splitlines()[0].rstrip(".")) for name in arch.names())
+    return _table(("`general.architecture`", "Models"), rows)
+
+
+def instruction_sets_table() -> str:
+    rows = (
+        (
+            f"`{target.name}`",
+            ", ".join(sorted(target.required)) or "nothing",
+            DOT_INSTRUCTIONS[target.dot],
+            f"{16 * target.tile_halves} rows x {target.tile_tokens} tokens",
+        )
+        for target in TARGETS.values()
+    )
+    return _table(("Name", "The CPU must have", "Integer products", "Prefill tile"), rows)
+
+
+TABLES = {
+    "formats": formats_table,
+    "speeds": speeds_table,
+    "families": families_table,
+    "instruction_sets": instruction_sets_table,
+}
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+    lines = (header, ["---"] * len(header), *rows)
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def rendered(text: str) -> str:
+    """A document with its tables as they should be now."""
+    return _MARKED.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.tables", description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="bring the files up to date")
+    options = parser.parse_args(argv)
+    stale = []
+    for name in DOCUMENTS:
+        path = REPOSITORY / name
+        text = path.read_text(encoding="utf-8")
+        wanted = rendered(text)
+        if wanted != text:
+            stale.append(name)
+            if options.write:
+                path.write_text(wanted, encoding="utf-8")
+    print(*(f"{name}: {'written' if options.write else 'stale'}" for name in stale), sep="\n")
+    return 1 if stale and not options.write else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
