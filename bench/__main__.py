@@ -10,6 +10,11 @@ COMMANDS = {
     "synthesize": "write a GGUF model of a real shape with random weights",
     "peer": "measure llama.cpp alone on a GGUF file",
     "compare": "measure edgellama and llama.cpp on the same file, interleaved",
+    "limits": "measure memory bandwidth and arithmetic peaks of this machine",
+    "startup": "time from process start to the first token",
+    "memory": "peak memory of a load and a few tokens",
+    "disturbed": "decode speed beside a busy process",
+    "perturb": "how firm a model's greedy text is under changes of one unit in the last place",
 }
 MODULES = {"peer": "peer_llamacpp"}
 

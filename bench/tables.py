@@ -1,7 +1,7 @@
 """`python -m bench.tables [--write]`: the tables of README.md and docs/formats.md, made from the code they describe.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. Without --write, stale files are named and the
-exit code is 1; a test asks the same.
+A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. Without --write, stale files are named and
+the exit code is 1; a test asks the same.
 """
 
 from __future__ import annotations

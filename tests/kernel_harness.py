@@ -192,9 +192,10 @@ def pack(kernels: Kernels, name: str, *matrices: np.ndarray) -> Guarded:
     stride, high_rows = (16, n_rows) if interleaved else (32, n_rows - 16)
     n_groups, n_blocks = -(-n_rows // stride), row_bytes // packed_layout.block_bytes
     target = Guarded(n_groups * n_blocks * packed_layout.pair_bytes, np.uint8)
+    order = np.array(packed_layout.words, np.int32)
     kernels.function("pack_groups", 15)(
         low.ctypes.data, high_address, n_rows, high_rows, stride, row_bytes, packed_layout.block_bytes, n_blocks,
-        packed_layout.n_words, packed_layout.word_offset, packed_layout.unit_offset, packed_layout.mask,
+        len(order), order.ctypes.data, packed_layout.unit_offset, packed_layout.mask,
         target.address, 0, n_groups,
     )  # fmt: skip
     target.check()

@@ -1,6 +1,8 @@
 """The rules that keep the runtime embeddable: what may import what, and what an import may cost."""
 
 import ast
+import re
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -92,6 +94,13 @@ def test_help_is_light(run_python, arguments):
         "assert not code, code"
     )
     assert not loaded_after(run_python, code) & HEAVY
+
+
+def test_dependencies_are_what_the_runtime_imports():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", requirement).group() for requirement in project["dependencies"]}
+    imported = set().union(*map(imported_packages, runtime_files())) - TOOLS - {"edgellama"}
+    assert imported - sys.stdlib_module_names == declared
 
 
 def test_dependency_ranges_are_minor_releases():

@@ -188,10 +188,11 @@ def packed_by_numpy(name: str, matrix: np.ndarray) -> np.ndarray:
     form = LAYOUTS[name]
     blocks = matrix.reshape(len(matrix), -1, form.block_bytes)
     n_blocks, n_groups = blocks.shape[1], -(-len(matrix) // 32)
-    codes = np.ascontiguousarray(blocks[..., form.word_offset : form.word_offset + 4 * form.n_words])
-    words = np.zeros((n_groups * 32, n_blocks, form.n_words), np.uint32)
+    n_words = len(form.words)
+    codes = np.concatenate([blocks[..., at : at + 4] for at in form.words] or [blocks[..., :0]], axis=-1)
+    words = np.zeros((n_groups * 32, n_blocks, n_words), np.uint32)
     words[: len(matrix)] = codes.view(np.uint32) ^ np.uint32(form.mask)
-    words = words.reshape(n_groups, 2, 16, n_blocks, form.n_words).transpose(0, 3, 1, 4, 2)
+    words = words.reshape(n_groups, 2, 16, n_blocks, n_words).transpose(0, 3, 1, 4, 2)
     parts = [np.ascontiguousarray(words).view(np.uint8).reshape(n_groups, n_blocks, -1)]
     if form.unit_offset >= 0:
         units = np.zeros((n_groups * 32, n_blocks, 2), np.uint8)

@@ -59,7 +59,7 @@ WORKER = np.dtype(
         ("scratch", "i8"),  # 64-byte aligned
         ("pool", "i8"),
         ("n_active", "i8"),  # workers that walk the current program
-        ("padding", "i8", 1),
+        ("prefetch_ahead", "i8"),  # bytes between a prefetch of weights and their use, or 0
     ]
 )
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from .. import device, system
+from ..simd.detect import prefetch_ahead_bytes
 from .layout import POOL, WORKER
 
 MAX_WORKERS = 255  # the low byte of the pool's generation
@@ -40,6 +41,7 @@ class Workers:
             state = self.states[index]
             state["index"], state["pool"] = index, self.pool.ctypes.data
             state["scratch"] = self.memory[index].ctypes.data
+            state["prefetch_ahead"] = prefetch_ahead_bytes()
         serve = self.kernels.function("serve", 1)
         self.threads = [
             threading.Thread(target=serve, args=(self._address(index),), name=f"edgellama-{index}", daemon=True)

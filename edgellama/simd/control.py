@@ -5,7 +5,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .target import current
-from .vector import I32, I64, call, pointer
+from .vector import I32, I64, call, emit_pin, pointer
 
 
 def _typed(builder, address):
@@ -59,6 +59,17 @@ def pause(typing_context):
     def emit(context, builder, signature, arguments):
         if current().dot != "generic":
             call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def pin_loads(typing_context):
+    """Loads before and after this point keep their order; it costs nothing by itself."""
+
+    def emit(context, builder, signature, arguments):
+        emit_pin(builder)
         return context.get_dummy_value()
 
     return types.void(), emit

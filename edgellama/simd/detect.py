@@ -36,3 +36,14 @@ def chosen_isa() -> str:
         known = "cannot run on this CPU" if wanted in TARGETS else "is no instruction set"
         raise EdgellamaError(f"EDGELLAMA_ISA={wanted} {known}; choose one of {', '.join(possible)}")
     return wanted
+
+
+def prefetch_ahead_bytes() -> int:
+    """How far ahead of their use weights should be prefetched in a stream; 0 where software prefetch costs speed.
+
+    Zen cores stream at 95 % of their bandwidth without it and at 80 % with it at any distance; on Intel's server
+    cores it is the other way round (16.5 GB/s without, 20.5 with, at 2 to 3 KiB).
+    """
+    import llvmlite.binding as llvm
+
+    return 0 if llvm.get_host_cpu_name().startswith("znver") else 2304

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from .dot import emit_dot4, splat_quad
 from .memory import F32
 from .target import current
-from .vector import I32, call, f32x16, i32x16, pointer, splat, u8x64
+from .vector import I32, call, emit_pin, f32x16, i32x16, pointer, splat, u8x64
 
 TOKENS = current().tile_tokens
 HALVES = current().tile_halves
@@ -37,12 +37,6 @@ def _pack(context, builder, tile, values):
     for index, value in enumerate(values):
         result = builder.insert_value(result, value, index)
     return result
-
-
-def _pin_loads(builder) -> None:
-    """Keep loads on their side of this point, at no cost: LLVM would gather those of many steps and spill the tile."""
-    nothing = ir.FunctionType(ir.VoidType(), [])
-    builder.asm(nothing, "", "~{memory}", [], side_effect=True)
 
 
 def _fma(builder, a, b, c):
@@ -117,7 +111,7 @@ def make_tile(tokens: int) -> SimpleNamespace:
                     for half in range(HALVES):
                         acc = builder.extract_value(tile, token * HALVES + half)
                         values.append(emit_dot4(builder, acc, w[half], x, small))
-                _pin_loads(builder)
+                emit_pin(builder)  # LLVM would gather the loads of many steps and spill the tile
                 return _pack(context, builder, int_tile, values)
 
             return int_tile(int_tile, types.intp, types.intp), emit

@@ -55,6 +55,11 @@ def call(builder, name: str, result: ir.Type, arguments) -> ir.Value:
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
 
+def emit_pin(builder) -> None:
+    """Keep loads on their side of this point: an empty piece of assembly that may touch memory."""
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
+
 def splat(builder, value, vector_type: ir.VectorType) -> ir.Value:
     undefined = ir.Constant(vector_type, ir.Undefined)
     first = builder.insert_element(undefined, value, I32(0))

@@ -18,9 +18,8 @@ from ...simd.memory import (
 )
 from ...simd.tile import HALVES, TOKENS
 from .gemm import TILE_BYTES, product_float, spill
-from .matvec import AHEAD
 from .output import N_COLUMNS, N_ROWS, OUT, ROW_BYTES, WEIGHT, X, finish_pair, finish_tile
-from .shared import HELPER, N_ACTIVE, SCRATCH, claim, end_of, first_of, local, row_count
+from .shared import HELPER, N_ACTIVE, PREFETCH_AHEAD, SCRATCH, claim, end_of, first_of, local, row_count
 from .simple_blocks import UNPACK
 
 
@@ -43,7 +42,7 @@ def both_bf16(weights):
 def matvec_float(op, frame, worker, both, column_bytes):
     """One row of activations by a packed float matrix, split over groups of 32 rows."""
     n_columns, n_groups = load_i64(op + N_COLUMNS), (load_i64(op + N_ROWS) + 31) // 32
-    x = local(op, frame, worker, load_i64(op + X))
+    x, ahead = local(op, frame, worker, load_i64(op + X)), load_i64(worker + PREFETCH_AHEAD)
     while True:
         span = claim(op, n_groups, load_i64(worker + N_ACTIVE))
         if span < 0:
@@ -52,7 +51,8 @@ def matvec_float(op, frame, worker, both, column_bytes):
             weights = load_i64(op + WEIGHT) + group * n_columns * column_bytes
             low, high = zero_float(), zero_float()
             for column in range(n_columns):
-                prefetch(weights + AHEAD)
+                if ahead != 0:
+                    prefetch(weights + ahead)
                 a, b = both(weights)
                 value = splat_load(x + 4 * column)
                 low, high = fma(a, value, low), fma(b, value, high)

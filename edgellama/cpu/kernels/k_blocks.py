@@ -2,6 +2,8 @@
 
 A packed super-block is the rows' own 32-bit words, one lane a row: 16 lanes x 36 words (Q4_K), 44 (Q5_K) or 52
 (Q6_K, then the 16-bit scales of the 32 rows). Every code, scale and minimum is cut out of the words in registers.
+Words lie in the order in which matvec reads them. Q6_K: for each side of 128 columns two words of scales, eight pairs
+(nibbles of parts 0 and 2, upper bits of all four), eight words (nibbles of parts 1 and 3).
 """
 
 from ...compiler.entry import device, entry
@@ -21,6 +23,7 @@ from ...simd.arithmetic import (
     zero_float,
     zero_int,
 )
+from ...simd.control import pin_loads
 from ...simd.dot import dot4_small
 from ...simd.memory import (
     load_bytes,
@@ -36,6 +39,7 @@ from .matvec import FIELD_BYTES, matvec
 from .simple_blocks import UNPACK
 
 Q4_K_HALF, Q5_K_HALF, Q6_K_HALF = 36 * 64, 44 * 64, 52 * 64
+Q6_K_SIDE = Q6_K_HALF // 2
 
 
 @device
@@ -179,37 +183,61 @@ def unpack_q5_k(source, n_columns, ints, scales, minimums):
 
 
 @device
-def code_q6_k(words, part, word):
-    """Codes 0..63 of quad `word` (0..7) of sub-block `part` (0..7) of 32 columns.
-
-    Each half of 128 columns has 16 words of low nibbles (parts 0, 1 low, parts 2, 3 high nibbles of the same words)
-    and 8 words of upper bit pairs (part p in bits 2p of every byte).
-    """
-    side, quarter = part >> 2, part & 3
-    w = load_bytes(words + 64 * (16 * side + 8 * (quarter & 1) + word))
-    nibbles = low_nibbles(w) if quarter < 2 else high_nibbles(w)
-    pairs = load_ints(words + 2048 + 64 * (8 * side + word))
-    upper = shift_right(pairs, 2 * quarter) & splat_int(0x03030303)
-    return nibbles | as_bytes(shift_left(upper, 4))
+def upper_bits(pairs, part):
+    """The bit pair of a part (0..3), moved to bits 4 and 5 of every byte."""
+    return as_bytes(shift_left(shift_right(pairs, 2 * part) & splat_int(0x03030303), 4))
 
 
 @device
-def scale_q6_k(words, d, sixteen):
-    """d * scale of the run of 16 columns `sixteen` (0..15)."""
-    return d * to_float(signed_byte(load_ints(words + 3072 + 64 * (sixteen >> 2)), sixteen & 3))
+def scale_q6_k(side_words, d, run):
+    """d * scale of a run of 16 columns (0..7) of one side."""
+    return d * to_float(signed_byte(load_ints(side_words + 64 * (run >> 2)), run & 3))
+
+
+@device
+def start_q6_k(fields, part, half):
+    """-32 * sum of the activations of half a part: the zero point."""
+    return shift_left(splat_load_int(fields + FIELD_BYTES * part + 4 * (NEGATIVE_SUM_16 + half)), 5)
+
+
+@device
+def dot_parts(words, stride, pairs, part, x, fields, half):
+    """Integer dot products of half of `part` (low nibbles) and of part + 2 (high nibbles), which share their words."""
+    low, high = start_q6_k(fields, part, half), start_q6_k(fields, part + 2, half)
+    for word in range(4 * half, 4 * half + 4):
+        w, bits = load_bytes(words + stride * word), load_ints(pairs + 128 * word)
+        low = dot4_small(low, low_nibbles(w) | upper_bits(bits, part), x + 32 * part + 4 * word)
+        high = dot4_small(high, high_nibbles(w) | upper_bits(bits, part + 2), x + 32 * (part + 2) + 4 * word)
+        pin_loads()
+    return low, high
+
+
+@device
+def add_part(side_words, d, part, first, second, fields, acc):
+    """acc with the two runs of a part, whose integer dot products are given, added."""
+    x_scale = splat_load(fields + FIELD_BYTES * part + 4 * SCALE)
+    acc = fma(to_float(first) * scale_q6_k(side_words, d, 2 * part), x_scale, acc)
+    return fma(to_float(second) * scale_q6_k(side_words, d, 2 * part + 1), x_scale, acc)
+
+
+@device
+def side_q6_k(words, d, x, fields, acc):
+    """128 columns. Words are read in the order in which they lie, or the memory would not stream; sums in theirs."""
+    mixed, plain, pairs = words + 128, words + 1152, words + 192
+    a, c = dot_parts(mixed, 128, pairs, 0, x, fields, 0)
+    b, e = dot_parts(mixed, 128, pairs, 0, x, fields, 1)
+    acc = add_part(words, d, 0, a, b, fields, acc)
+    a, f = dot_parts(plain, 64, pairs, 1, x, fields, 0)
+    b, g = dot_parts(plain, 64, pairs, 1, x, fields, 1)
+    acc = add_part(words, d, 1, a, b, fields, acc)
+    acc = add_part(words, d, 2, c, e, fields, acc)
+    return add_part(words, d, 3, f, g, fields, acc)
 
 
 @device
 def half_q6_k(words, d, x, fields, acc):
-    for part in range(8):
-        field = fields + FIELD_BYTES * part
-        x_scale = splat_load(field + 4 * SCALE)
-        for side in range(2):
-            dot = shift_left(splat_load_int(field + 4 * (NEGATIVE_SUM_16 + side)), 5)
-            for word in range(4 * side, 4 * side + 4):
-                dot = dot4_small(dot, code_q6_k(words, part, word), x + 32 * part + 4 * word)
-            acc = fma(to_float(dot) * scale_q6_k(words, d, 2 * part + side), x_scale, acc)
-    return acc
+    acc = side_q6_k(words, d, x, fields, acc)
+    return side_q6_k(words + Q6_K_SIDE, d, x + 128, fields + 4 * FIELD_BYTES, acc)
 
 
 @device
@@ -226,12 +254,22 @@ def matvec_q6_k(op, frame, worker):
 
 
 @device
+def unpack_side_q6_k(words, d, ints, scales):
+    for word in range(8):
+        a, b = load_bytes(words + 128 + 128 * word), load_bytes(words + 1152 + 64 * word)
+        bits, target = load_ints(words + 192 + 128 * word), ints + 128 * word
+        store_bytes(target, low_nibbles(a) | upper_bits(bits, 0))
+        store_bytes(target + 1024, low_nibbles(b) | upper_bits(bits, 1))
+        store_bytes(target + 2048, high_nibbles(a) | upper_bits(bits, 2))
+        store_bytes(target + 3072, high_nibbles(b) | upper_bits(bits, 3))
+    for run in range(8):
+        store_vector(scales + 128 * run, scale_q6_k(words, d, run))
+
+
+@device
 def unpack_half_q6_k(words, d, ints, scales):
-    for part in range(8):
-        for word in range(8):
-            store_bytes(ints + 1024 * part + 128 * word, code_q6_k(words, part, word))
-    for sixteen in range(16):
-        store_vector(scales + 128 * sixteen, scale_q6_k(words, d, sixteen))
+    unpack_side_q6_k(words, d, ints, scales)
+    unpack_side_q6_k(words + Q6_K_SIDE, d, ints + 4096, scales + 1024)
 
 
 @entry(UNPACK)

@@ -8,19 +8,19 @@ The two halves come from one matrix (rows 32g.. and 32g+16..) or from two (gate 
 from numba import types
 
 from ...compiler.entry import device, entry, intp
-from ...simd.memory import load_u16, load_u32, store_u16, store_u32
+from ...simd.memory import load_i32, load_u16, load_u32, store_u16, store_u32
 
 int64 = types.int64
 
 
 @device
-def pack_half(source, row_bytes, n_rows, block_bytes, n_words, word_offset, unit_offset, mask, words, units):
+def pack_half(source, row_bytes, n_rows, n_words, order, unit_offset, mask, words, units):
     """One block of up to 16 rows; rows that do not exist become zeros, whose scale is zero."""
     for row in range(16):
         at, word_at = source + row * row_bytes, words + 4 * row
         if row < n_rows:
             for word in range(n_words):
-                store_u32(word_at + 64 * word, load_u32(at + word_offset + 4 * word) ^ mask)
+                store_u32(word_at + 64 * word, load_u32(at + load_i32(order + 4 * word)) ^ mask)
             if unit_offset >= 0:
                 store_u16(units + 2 * row, load_u16(at + unit_offset))
         else:
@@ -32,10 +32,10 @@ def pack_half(source, row_bytes, n_rows, block_bytes, n_words, word_offset, unit
 
 @entry(types.void(*[intp] * 2, *[int64] * 10, intp, int64, int64))
 def pack_groups(
-    low, high, low_rows, high_rows, group_stride, row_bytes, block_bytes, n_blocks, n_words, word_offset,
+    low, high, low_rows, high_rows, group_stride, row_bytes, block_bytes, n_blocks, n_words, order,
     unit_offset, mask, target, first_group, end_group,
 ):  # fmt: skip
-    """Groups first_group..end_group. `low`, `high`: the halves' first rows; a group starts group_stride rows on."""
+    """Groups first_group..end_group; `order`: int32 (n_words,), where in a block each word lies. `low`, `high`: the halves' first rows; a group starts group_stride rows on."""
     pair_bytes = 128 * n_words + (64 if unit_offset >= 0 else 0)
     for group in range(first_group, end_group):
         skipped = group * group_stride
@@ -43,7 +43,7 @@ def pack_groups(
             at = skipped * row_bytes + block * block_bytes
             words = target + (group * n_blocks + block) * pair_bytes
             units = words + 128 * n_words
-            pack_half(low + at, row_bytes, low_rows - skipped, block_bytes, n_words, word_offset, unit_offset, mask,
+            pack_half(low + at, row_bytes, low_rows - skipped, n_words, order, unit_offset, mask,
                       words, units)  # fmt: skip
-            pack_half(high + at, row_bytes, high_rows - skipped, block_bytes, n_words, word_offset, unit_offset, mask,
+            pack_half(high + at, row_bytes, high_rows - skipped, n_words, order, unit_offset, mask,
                       words + 64 * n_words, units + 32)  # fmt: skip
