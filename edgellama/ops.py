@@ -1,8 +1,8 @@
-"""The vocabulary of a Program: every op's name, operands and parameters, and the record that holds one op.
+"""The vocabulary of a Program: every op's name, operands and parameters, and the records that hold one op.
 
-An op is a row of RECORD: which op, how many rows it covers, integers, floats, and operands as (region, offset).
-A bound record (BOUND) is the same row with a kernel address and plain addresses, made by an interpreter.
-The names here are the only link between a Program, the reference interpreter and the kernels.
+RECORD is position-independent: operands are (region, offset). A bound record (BOUND) is the same row with kernel
+addresses and plain addresses, made by an interpreter. The names here are the only link between a Program, the
+reference interpreter and the kernels.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,17 @@ import numpy as np
 
 MAX_OPERANDS, MAX_INTEGERS, MAX_FLOATS = 8, 13, 2
 
-# Where an operand lives. WEIGHT and KV operands hold an index that `bind` resolves; the others a byte offset.
-NONE, WEIGHT, CONSTANT, ACTIVATION, CACHE, FRAME = range(6)
+# Where an operand lives. WEIGHT, CONSTANT and CACHE operands are numbers of things, the others byte offsets.
+NONE, WEIGHT, CONSTANT, ACTIVATION, PRIVATE, CACHE = range(6)
 
 # How many rows an op covers: the tokens of the frame, or the rows whose logits are wanted.
 TOKENS, LOGIT_ROWS = 0, 1
 
 RECORD = np.dtype(
     [
-        ("op", "i4"),
+        ("op", "i4"),  # an index of OPS
         ("extent", "i4"),
+        ("variant", "U16"),  # which kernels: the format of the weight or of the cache (records.py)
         ("regions", "i4", MAX_OPERANDS),
         ("offsets", "i8", MAX_OPERANDS),
         ("integers", "i8", MAX_INTEGERS),
@@ -42,7 +43,7 @@ BOUND = np.dtype(
         ("integers", "i8", MAX_INTEGERS),
         ("floats", "f4", MAX_FLOATS),
         ("extent", "i4"),
-        ("private", "i4"),
+        ("padding", "i4"),
         ("barrier_few", "i4"),  # wait for all workers before this op: with few rows (private ops) ...
         ("barrier_many", "i4"),  # ... and with many
         ("counter", "i8"),  # next unit of a split op
@@ -60,7 +61,6 @@ class OpSpec:
     operands: dict[str, str]
     integers: tuple[str, ...]
     floats: tuple[str, ...] = ()
-    private: bool = False  # with few rows each worker computes all of it into its own memory, without a barrier
 
     def operand(self, name: str) -> int:
         """Byte offset of an operand's address in a BOUND record."""
@@ -90,13 +90,13 @@ ROPE_TABLE = OpSpec("rope_table", {"table": "w", "inverse_frequencies": "r"}, ("
 EMBED = OpSpec("embed", {"table": "r", "out": "w"}, ("width", "row_bytes"))
 """out[t] = row token_id[t] of a matrix of any format."""
 
-RMSNORM = OpSpec("rmsnorm", {"x": "r", "weight": "r", "out": "w"}, ("width",), ("epsilon",), private=True)
+RMSNORM = OpSpec("rmsnorm", {"x": "r", "weight": "r", "out": "w"}, ("width",), ("epsilon",))
 """out = x / sqrt(mean(x^2) + epsilon) * weight (Zhang & Sennrich 2019)."""
 
-QUANTIZE = OpSpec("quantize", {"x": "r", "out": "w"}, ("width", "pitch"), private=True)
-"""out = int8 blocks of 32 with one scale each; layout in cpu/activations.py. Reference: the same values as float32."""
+QUANTIZE = OpSpec("quantize", {"x": "r", "out": "w"}, ("width", "pitch"))
+"""out = int8 blocks of 32 with one scale each; layout in cpu/layout.py. Reference: the same values as float32."""
 
-PANEL = OpSpec("panel", {"x": "r", "out": "w"}, ("width", "pitch"), private=True)
+PANEL = OpSpec("panel", {"x": "r", "out": "w"}, ("width", "pitch"))
 """out = float32 columns in panels of tile_tokens tokens (for products with float weights)."""
 
 MATMUL = OpSpec(

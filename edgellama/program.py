@@ -113,6 +113,10 @@ class Program:
         found = (operand for op in self.ops for operand in op.operands.values() if isinstance(operand, Weight))
         return list(dict.fromkeys(found))
 
+    def constants(self) -> list[Constant]:
+        found = (operand for op in self.ops for operand in op.operands.values() if isinstance(operand, Constant))
+        return list(dict.fromkeys(found))
+
     def buffers(self) -> list[Buffer]:
         views = (operand for op in self.ops for operand in op.operands.values() if isinstance(operand, View))
         return list(dict.fromkeys(view.buffer for view in views))

@@ -11,7 +11,9 @@ from .. import device, ops, system
 from ..config import ModelConfig
 from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from ..kv_cache import page_bytes
-from ..program import BYTES, FLOATS, QUANTIZED, Buffer, CacheSide, Op, Program, View, Weight
+from ..ops import ACTIVATION, CACHE, CONSTANT, NONE, PRIVATE, WEIGHT
+from ..program import BYTES, FLOATS, QUANTIZED, Buffer, Program, View, Weight
+from ..records import Unbinder
 from . import barriers
 from .layout import attention_scratch_bytes, quantized_bytes, unpacked_scratch_bytes
 from .packing import LAYOUTS, Packer, packed_bytes
@@ -107,11 +109,9 @@ class CpuMachine:
 
     def _allocate_cache(self, n_pages: int) -> None:
         sizes = page_bytes(self.program.attention)
-        self.cache_address = {
-            CacheSide(layer, side): self._memory(n_pages * size).ctypes.data
-            for layer in range(self.program.n_layers)
-            for side, size in enumerate(sizes)
-        }
+        self.cache_addresses = [
+            self._memory(n_pages * size).ctypes.data for _ in range(self.program.n_layers) for size in sizes
+        ]
 
     def _buffer_bytes(self, buffer: Buffer) -> int:
         if buffer.kind == BYTES:
@@ -136,8 +136,8 @@ class CpuMachine:
             sizes[private] = end
         self.private, shared = self._memory(sizes[True], huge=False), self._memory(sizes[False])
         self.private_bytes = sizes[True]
-        base = {True: self.private.ctypes.data, False: shared.ctypes.data}
-        self.buffer_address = {buffer: base[buffer.private] + offset for buffer, offset in offsets.items()}
+        self.buffer_offsets = offsets
+        self.region_base = {PRIVATE: self.private.ctypes.data, ACTIVATION: shared.ctypes.data}
 
     def _make_workers(self, n_threads: int) -> Workers:
         tokens = self.kernels.target.tile_tokens
@@ -154,36 +154,39 @@ class CpuMachine:
 
     def _view_array(self, view: View, n_rows: int) -> np.ndarray:
         kind = ctypes.c_float * (n_rows * view.buffer.width)
-        flat = np.ctypeslib.as_array(kind.from_address(self.buffer_address[view.buffer]))
+        address = self.region_base[ACTIVATION] + self.buffer_offsets[view.buffer]
+        flat = np.ctypeslib.as_array(kind.from_address(address))
         return flat.reshape(n_rows, view.buffer.width)[:, view.start : view.start + view.width]
 
-    def _address(self, operand) -> int:
-        if operand is None:
-            return 0
-        if isinstance(operand, View):
-            return self.buffer_address[operand.buffer] + 4 * operand.start
-        if isinstance(operand, Weight):
-            return self.weight_address[operand]
-        if isinstance(operand, CacheSide):
-            return self.cache_address[operand]
-        self._keep.append(operand.values)
-        return operand.values.ctypes.data
+    def _operand_tables(self) -> dict[int, list[int]]:
+        """Addresses of what records name by number."""
+        values = [constant.values for constant in self.program.constants()]
+        self._keep += values
+        return {
+            WEIGHT: [self.weight_address[weight] for weight in self.program.weights()],
+            CONSTANT: [array.ctypes.data for array in values],
+            CACHE: self.cache_addresses,
+            NONE: [0],
+        }
 
     def _bind(self) -> np.ndarray:
-        """BOUND (n_ops,): every op with its kernels and addresses."""
-        records = self._memory(len(self.program.ops) * ops.BOUND.itemsize, huge=False).view(ops.BOUND)
-        flags = zip(barriers.before(self.program, True), barriers.before(self.program, False), strict=True)
-        for record, op, (few, many) in zip(records, self.program.ops, flags, strict=True):
-            record["extent"], record["barrier_few"], record["barrier_many"] = op.extent, few, many
-            for index, name in enumerate(op.spec.operands):
-                record["operands"][index] = self._address(op.operands[name])
-            for index, name in enumerate(op.spec.integers):
-                record["integers"][index] = op.integers[name]
-            for index, name in enumerate(op.spec.floats):
-                record["floats"][index] = op.floats[name]
-            for field, name in kernel_names(op, self.program.attention.kv_type)._asdict().items():
-                record[field] = self.kernels.address(name) if name else 0
-        return records
+        """BOUND (n_ops,): the program's records with kernels and addresses."""
+        unbound = Unbinder(self.program, self.buffer_offsets).records()
+        bound = self._memory(len(unbound) * ops.BOUND.itemsize, huge=False).view(ops.BOUND)
+        for field in ("extent", "integers", "floats"):
+            bound[field] = unbound[field]
+        bound["barrier_few"] = barriers.before(self.program, few=True)
+        bound["barrier_many"] = barriers.before(self.program, few=False)
+        tables = self._operand_tables()
+        for target, record in zip(bound, unbound, strict=True):
+            places = zip(record["regions"].tolist(), record["offsets"].tolist(), strict=True)
+            target["operands"] = [
+                self.region_base[region] + offset if region in self.region_base else tables[region][offset]
+                for region, offset in places
+            ]
+            for field, name in kernel_names(ops.OPS[record["op"]].name, str(record["variant"]))._asdict().items():
+                target[field] = self.kernels.address(name) if name else 0
+        return bound
 
 
 class KernelNames(NamedTuple):
@@ -196,25 +199,20 @@ class KernelNames(NamedTuple):
     second_helper: str = ""
 
 
-def kernel_names(op: Op, kv_type: str) -> KernelNames:
-    """Which kernels run an op on the formats of its weight and of the cache."""
-    if op.spec is ops.MATMUL:
-        return _matmul_kernels(op.operands["weight"])
-    name = op.spec.name
-    if op.spec is ops.EMBED:
-        kind = op.operands["table"].type_name
-        name = "embed_floats" if kind in FLOAT_TYPES else "embed_codes"
-        return KernelNames(name, name, name, f"row_{kind}")
-    if op.spec is ops.ROPE_STORE:
-        return KernelNames(name, name, name, f"store_key_{kv_type}", f"store_value_{kv_type}")
-    if op.spec is ops.ATTENTION:
-        return KernelNames(name, name, name, f"scores_{kv_type}", f"weighted_{kv_type}")
-    return KernelNames(name, name, name)
+def kernel_names(op: str, variant: str) -> KernelNames:
+    """Which kernels run an op on the formats that its variant names."""
+    kind = variant.removesuffix(".rows")
+    if op == "matmul":
+        return _matmul_kernels(kind, packed=kind == variant)
+    if op == "embed":
+        op = "embed_floats" if kind in FLOAT_TYPES else "embed_codes"
+        return KernelNames(op, op, op, f"row_{kind}")
+    helpers = {"rope_store": ("store_key", "store_value"), "attention": ("scores", "weighted")}.get(op, ())
+    return KernelNames(op, op, op, *(f"{helper}_{kind}" for helper in helpers))
 
 
-def _matmul_kernels(weight: Weight) -> KernelNames:
-    kind = weight.type_name
-    if weight.packed:
+def _matmul_kernels(kind: str, packed: bool) -> KernelNames:
+    if packed:
         product = LAYOUTS[kind].product
         few = "float" if product == "float" else f"few_{product}"
         return KernelNames(f"matvec_{kind}", f"gemm_{few}", f"gemm_{product}", f"unpack_{kind}")

@@ -15,30 +15,43 @@ def _reduce(name: str, result: ir.Type):
     return lambda builder, value: call(builder, name, result, [value])
 
 
-def _fast_sum(builder, value):
-    """A fixed tree, the same on every thread count: reassociation is decided at compile time."""
+def _split_halves(builder, value, width: int):
+    """The lower and the upper `width` lanes of a vector of twice as many."""
+    low, high = list(range(width)), list(range(width, 2 * width))
+    lanes = ir.VectorType(I32, width)
+    return tuple(builder.shuffle_vector(value, value, ir.Constant(lanes, run)) for run in (low, high))
+
+
+def _sum_tree(builder, value):
+    """Halves added to halves: an order that no optimisation may change."""
     total = value
     for width in (8, 4, 2, 1):
-        low = builder.shuffle_vector(total, total, ir.Constant(ir.VectorType(I32, width), list(range(width))))
-        high = builder.shuffle_vector(
-            total, total, ir.Constant(ir.VectorType(I32, width), list(range(width, 2 * width)))
-        )
-        total = builder.fadd(low, high)
+        total = builder.fadd(*_split_halves(builder, total, width))
     return builder.extract_element(total, I32(0))
+
+
+def _larger(builder, a, b):
+    """a where a > b, else b: one instruction, where IEEE's maximum with its NaN rules takes three."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _max_tree(builder, value):
+    largest = value
+    for width in (8, 4, 2, 1):
+        largest = _larger(builder, *_split_halves(builder, largest, width))
+    return builder.extract_element(largest, I32(0))
 
 
 splat_float = make_unary(f32x16, types.float32, lambda builder, x: splat(builder, x, f32x16.llvm))
 splat_int = make_unary(i32x16, types.int64, lambda builder, x: splat(builder, builder.trunc(x, I32), i32x16.llvm))
 to_float = make_unary(f32x16, i32x16, lambda builder, x: builder.sitofp(x, f32x16.llvm))
 absolute = make_unary(f32x16, f32x16, _reduce("llvm.fabs.v16f32", f32x16.llvm))
-maximum = make_binary(
-    f32x16, f32x16, f32x16, lambda builder, a, b: call(builder, "llvm.maxnum.v16f32", f32x16.llvm, [a, b])
-)
+maximum = make_binary(f32x16, f32x16, f32x16, _larger)
 minimum = make_binary(
     f32x16, f32x16, f32x16, lambda builder, a, b: call(builder, "llvm.minnum.v16f32", f32x16.llvm, [a, b])
 )
-sum_lanes = make_unary(types.float32, f32x16, _fast_sum)
-max_lanes = make_unary(types.float32, f32x16, _reduce("llvm.vector.reduce.fmax.v16f32", F32))
+sum_lanes = make_unary(types.float32, f32x16, _sum_tree)
+max_lanes = make_unary(types.float32, f32x16, _max_tree)
 
 
 def _sum_int_lanes(builder, value):
@@ -135,6 +148,18 @@ def _zero(vector):
     return zero
 
 
+def _shuffled(lanes: list[int]):
+    """The 32 lanes of two vectors, picked by number."""
+
+    def emit(builder, a, b):
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+    return make_binary(f32x16, f32x16, f32x16, emit)
+
+
+even_lanes, odd_lanes = _shuffled(list(range(0, 32, 2))), _shuffled(list(range(1, 32, 2)))
+interleave_low = _shuffled([lane + 16 * side for lane in range(8) for side in range(2)])
+interleave_high = _shuffled([lane + 16 * side for lane in range(8, 16) for side in range(2)])
 zero_float, zero_int = _zero(f32x16), _zero(i32x16)
 square_root = make_unary(types.float32, types.float32, _reduce("llvm.sqrt.f32", F32))
 

@@ -35,7 +35,11 @@ def pack_groups(
     low, high, low_rows, high_rows, group_stride, row_bytes, block_bytes, n_blocks, n_words, order,
     unit_offset, mask, target, first_group, end_group,
 ):  # fmt: skip
-    """Groups first_group..end_group; `order`: int32 (n_words,), where in a block each word lies. `low`, `high`: the halves' first rows; a group starts group_stride rows on."""
+    """Groups first_group..end_group.
+
+    `low`, `high`: the halves' first rows; a group starts group_stride rows on. `order`: int32 (n_words,), where in a
+    block each word lies.
+    """
     pair_bytes = 128 * n_words + (64 if unit_offset >= 0 else 0)
     for group in range(first_group, end_group):
         skipped = group * group_stride

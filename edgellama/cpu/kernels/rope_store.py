@@ -6,8 +6,9 @@ How a key or a value is stored is a function for each cache type (cache_store.py
 from ...compiler.entry import device, entry
 from ...frame import PAGE_POSITIONS, frame_field
 from ...ops import ADJACENT, ROPE_STORE
+from ...simd.arithmetic import even_lanes, interleave_high, interleave_low, odd_lanes
 from ...simd.control import call_store
-from ...simd.memory import load_f32, load_i32, load_i64, store_f32
+from ...simd.memory import load_f32, load_i32, load_i64, load_vector, store_f32, store_vector
 from .attention_tiles import padded
 from .shared import HELPER, N_ACTIVE, SCRATCH, SECOND_HELPER, claim, end_of, first_of, row_count
 
@@ -18,11 +19,35 @@ CACHE_ROWS = frame_field("cache_rows")
 
 
 @device
+def rotate_16_adjacent(source, target, cosine, sine):
+    """Sixteen pairs (0,1)(2,3)…: 32 values in order."""
+    first, second = load_vector(source), load_vector(source + 64)
+    a, b = even_lanes(first, second), odd_lanes(first, second)
+    x, y = a * cosine - b * sine, b * cosine + a * sine
+    store_vector(target, interleave_low(x, y))
+    store_vector(target + 64, interleave_high(x, y))
+
+
+@device
+def rotate_16_split(source, target, other, cosine, sine):
+    """Sixteen pairs of values `other` bytes apart."""
+    a, b = load_vector(source), load_vector(source + other)
+    store_vector(target, a * cosine - b * sine)
+    store_vector(target + other, b * cosine + a * sine)
+
+
+@device
 def rotate(source, target, table, n_pairs, pairing, width):
     """Rotate the first 2 * n_pairs values by the angles of `table` (cosines, then sines); copy the rest."""
-    sines = table + 4 * n_pairs
+    sines, whole = table + 4 * n_pairs, n_pairs & ~15
     step, other = (8, 4) if pairing == ADJACENT else (4, 4 * n_pairs)
-    for i in range(n_pairs):
+    for i in range(0, whole, 16):
+        cosine, sine = load_vector(table + 4 * i), load_vector(sines + 4 * i)
+        if pairing == ADJACENT:
+            rotate_16_adjacent(source + 8 * i, target + 8 * i, cosine, sine)
+        else:
+            rotate_16_split(source + 4 * i, target + 4 * i, other, cosine, sine)
+    for i in range(whole, n_pairs):
         a, b = load_f32(source + step * i), load_f32(source + step * i + other)
         cosine, sine = load_f32(table + 4 * i), load_f32(sines + 4 * i)
         store_f32(target + step * i, a * cosine - b * sine)

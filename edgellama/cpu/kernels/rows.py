@@ -17,6 +17,7 @@ from ...simd.memory import (
     load_vector,
     store_f32,
     store_first,
+    store_vector,
 )
 from .shared import N_ACTIVE, claim, end_of, first_of, is_few, local, row_count
 
@@ -44,7 +45,10 @@ def inverse_rms(x, width, epsilon):
 @device
 def rmsnorm_row(x, weight, out, width, epsilon):
     factor = splat_float(inverse_rms(x, width, epsilon))
-    for i in range(0, width, 16):
+    whole = width & ~15
+    for i in range(0, whole, 16):
+        store_vector(out + 4 * i, load_vector(x + 4 * i) * factor * load_vector(weight + 4 * i))
+    for i in range(whole, width, 16):
         count = width - i
         normed = load_first(x + 4 * i, count) * factor
         store_first(out + 4 * i, normed * load_first(weight + 4 * i, count), count)

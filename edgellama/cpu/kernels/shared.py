@@ -48,7 +48,7 @@ def claim(op, n_units, n_workers):
         first = atomic_load(counter)
         if first >= n_units:
             return -1
-        take = max((n_units - first) // (2 * n_workers), 1) if n_workers > 1 else n_units - first
+        take = max(3 * (n_units - first) // (4 * n_workers), 1) if n_workers > 1 else n_units - first
         if compare_and_swap(counter, first, first + take) == first:
             return (first << 32) + first + take
 
