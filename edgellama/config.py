@@ -34,7 +34,6 @@ class RopeScaling:
     yarn_ext_factor: float = 0.0
     yarn_beta_fast: float = 32.0
     yarn_beta_slow: float = 1.0
-    yarn_log_multiplier: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,8 @@ def _read_norm_eps(keys: _Keys) -> float:
 
 def _read_rope_dim(keys: _Keys, head_dim: int) -> int:
     if not keys.has("rope.dimension_count"):
+        if head_dim % 2:
+            raise keys.fail("embedding_length", f"gives heads of {head_dim} values, which do not pair for RoPE")
         return head_dim
     rope_dim = keys.integer("rope.dimension_count", 2, head_dim)
     if rope_dim % 2:
@@ -153,7 +154,6 @@ def _read_rope_scaling(keys: _Keys, context_length: int) -> RopeScaling:
         yarn_ext_factor=keys.number("rope.scaling.yarn_ext_factor", 0.0, 1e6, 1.0 if kind == "yarn" else 0.0),
         yarn_beta_fast=keys.number("rope.scaling.yarn_beta_fast", 0.0, 1e6, 32.0),
         yarn_beta_slow=keys.number("rope.scaling.yarn_beta_slow", 0.0, 1e6, 1.0),
-        yarn_log_multiplier=keys.number("rope.scaling.yarn_log_multiplier", 0.0, 1e6, 0.0),
     )
 
 

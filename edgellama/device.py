@@ -21,7 +21,7 @@ SETTINGS_NAME = "device.json"
 SETTINGS_VERSION = 1
 LITTLE_CORE_SHARE = 0.5  # a core with less than half the capacity of the best keeps the others waiting at barriers
 WORTHWHILE_GAIN = 1.03  # more threads must be this much faster: fewer leave room for other programs and save power
-MOST_THREADS = 1024
+MOST_THREADS = 255  # what the worker pool can number
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def fast_core_count(topology: Topology, usable: Iterable[int]) -> int:
 
 def default_thread_count(topology: Topology | None = None, usable: Iterable[int] | None = None) -> int:
     """One thread for each fast physical core, within affinity and the control group's quota."""
-    limit = system.default_worker_limit()
+    limit = min(system.default_worker_limit(), MOST_THREADS)
     if topology is None and sys.platform == "darwin":
         cores = system.sysctl_integer("hw.perflevel0.physicalcpu") or system.sysctl_integer("hw.physicalcpu")
         return max(1, min(limit, cores or limit))
@@ -147,7 +147,6 @@ class DeviceSettings:
     """What measuring found best on this device; None where nothing was measured."""
 
     decode_threads: int | None = None
-    prefill_threads: int | None = None
 
     @classmethod
     def from_json(cls, entry: Any) -> DeviceSettings:
@@ -202,7 +201,7 @@ def save_settings(settings: DeviceSettings, key: str | None = None) -> bool:
 
 def thread_candidates(topology: Topology | None = None, usable: Iterable[int] | None = None) -> list[int]:
     """Thread counts worth measuring: one per fast core, half of them, one per core, one per logical CPU."""
-    limit = system.default_worker_limit()
+    limit = min(system.default_worker_limit(), MOST_THREADS)
     fast = default_thread_count(topology, usable)
     chosen = read_topology() if topology is None else topology
     cores = len(chosen.cores(system.usable_cpus() if usable is None else usable))

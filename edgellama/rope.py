@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from .config import ModelConfig, RopeScaling
+from .errors import ModelError
 
 
 def plain_frequencies(rope_dim: int, base: float) -> np.ndarray:
@@ -58,5 +59,7 @@ def frequencies(config: ModelConfig, context: int, divisors: dict[str, np.ndarra
         return inverse / divisors["freqs"].astype(np.float64), 1.0
     if scaling.kind == "longrope":
         which = "long" if context > scaling.original_context else "short"
+        if which not in divisors:
+            raise ModelError(f"the model has longrope scaling but no tensor 'rope_factors_{which}.weight'")
         return inverse / divisors[which].astype(np.float64), _longrope_magnitude(config)
     return inverse, 1.0

@@ -11,11 +11,10 @@ import functools
 import math
 import mmap
 import os
-import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -183,22 +182,6 @@ def usable_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def set_affinity(cpus: Iterable[int]) -> bool:
-    """Keep the calling thread on these CPUs. False where the system offers no such thing or refuses."""
-    chosen = set(cpus)
-    if sys.platform == "win32":
-        mask = sum(1 << cpu for cpu in chosen)
-        handle = _kernel32().GetCurrentThread()
-        return bool(_kernel32().SetThreadAffinityMask(handle, mask))
-    if not hasattr(os, "sched_setaffinity"):
-        return False
-    try:
-        os.sched_setaffinity(0, chosen)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def sysctl_integer(name: str) -> int | None:
     """A number that macOS keeps under a name such as hw.physicalcpu."""
     import ctypes
@@ -331,20 +314,6 @@ def is_terminal(stream: IO[Any] | None) -> bool:
         return stream is not None and stream.isatty()
     except (ValueError, AttributeError):
         return False
-
-
-@contextlib.contextmanager
-def on_interrupt(handler: Callable[[], None]) -> Iterator[None]:
-    """Call `handler` at Ctrl-C instead of raising, while the block runs. Outside the main thread it changes nothing."""
-    try:
-        before = signal.signal(signal.SIGINT, lambda number, frame: handler())
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 _FUTEX_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98}  # Linux system call numbers

@@ -137,10 +137,9 @@ SCALINGS = [
             rope__scaling__yarn_attn_factor=(FLOAT32, 1.25),
             rope__scaling__yarn_beta_fast=(FLOAT32, 16.0),
             rope__scaling__yarn_beta_slow=(FLOAT32, 2.0),
-            rope__scaling__yarn_log_multiplier=(FLOAT32, 0.25),
         ),
         (),
-        RopeScaling("yarn", 8.0, 128, 1.25, 0.5, 16.0, 2.0, 0.25),
+        RopeScaling("yarn", 8.0, 128, 1.25, 0.5, 16.0, 2.0),
     ),
     ({}, ("rope_freqs.weight",), RopeScaling("llama3", 1.0, 128)),
     (

@@ -138,16 +138,16 @@ def cache(tmp_path, monkeypatch):
 
 def test_settings_round_trip_beside_other_devices(cache):
     assert device.load_settings("a") == DeviceSettings()
-    assert device.save_settings(DeviceSettings(2, 4), "a")
+    assert device.save_settings(DeviceSettings(2), "a")
     assert device.save_settings(DeviceSettings(decode_threads=8), "b")
-    assert device.load_settings("a") == DeviceSettings(2, 4)
-    assert device.load_settings("b") == DeviceSettings(8, None)
+    assert device.load_settings("a") == DeviceSettings(2)
+    assert device.load_settings("b") == DeviceSettings(8)
     assert device.load_settings("c") == DeviceSettings()
 
 
 def test_settings_of_this_device_follow_its_limit(cache, monkeypatch):
-    assert device.save_settings(DeviceSettings(3, 3))
-    assert device.load_settings() == DeviceSettings(3, 3)
+    assert device.save_settings(DeviceSettings(3))
+    assert device.load_settings() == DeviceSettings(3)
     monkeypatch.setattr(system, "default_worker_limit", lambda: 2)
     assert device.load_settings() == DeviceSettings()
 
@@ -162,8 +162,8 @@ DAMAGED = [
     b'{"version": 2, "devices": {"a": {"decode_threads": 2}}}',
     b'{"version": 1, "devices": []}',
     b'{"version": 1, "devices": {"a": 3}}',
-    b'{"version": 1, "devices": {"a": {"decode_threads": 0, "prefill_threads": "2"}}}',
-    b'{"version": 1, "devices": {"a": {"decode_threads": true, "prefill_threads": 1e9}}}',
+    b'{"version": 1, "devices": {"a": {"decode_threads": 0}}}',
+    b'{"version": 1, "devices": {"a": {"decode_threads": true}}}',
 ]
 
 
@@ -178,9 +178,9 @@ def test_damaged_settings_are_ignored_and_mended(cache, content):
 
 def test_one_bad_value_does_not_spoil_the_other(cache):
     cache.mkdir(mode=0o700)
-    content = {"version": 1, "devices": {"a": {"decode_threads": -1, "prefill_threads": 4, "later": "field"}}}
+    content = {"version": 1, "devices": {"a": {"decode_threads": 4, "later": "field"}}}
     (cache / device.SETTINGS_NAME).write_text(json.dumps(content))
-    assert device.load_settings("a") == DeviceSettings(None, 4)
+    assert device.load_settings("a") == DeviceSettings(4)
 
 
 def test_settings_that_cannot_be_written(cache, monkeypatch):

@@ -10,7 +10,10 @@ minimum (scale * sum) ready made. Panels follow each other. Float activations: f
 
 import numpy as np
 
+from ..simd.target import OUTER_ROWS
+
 SCALE, NEGATIVE_SUM, SCALED_SUM, NEGATIVE_SUM_16, SCALED_SUM_16, N_FIELDS = 0, 1, 2, 3, 5, 7
+ATTENTION_ROWS = 16  # rows (tokens x heads of a group) that share one pass over a page, if a group is not larger
 BLOCK = 32  # values that share an activation scale
 GROUP_ROWS = 32  # rows of a packed weight group: two halves of 16
 
@@ -44,7 +47,7 @@ def unpacked_scratch_bytes(n_columns: int, tile_tokens: int, floats: bool = Fals
 
 def attention_scratch_bytes(n_heads: int, n_kv_heads: int, key_dim: int, value_dim: int) -> int:
     """Scratch of one worker for attention: running and partial states, queries, scores and weighted values."""
-    rows = max(16, n_heads // n_kv_heads) + 4
+    rows = max(ATTENTION_ROWS, n_heads // n_kv_heads) + OUTER_ROWS
     width = -(-value_dim // 16) * 16
     return rows * (2 * (64 + 4 * width) + 4 * key_dim + 4 * 256 + 4 * width) + 4096
 

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import device, ops, system
+from ..cache_layout import padded
 from ..config import ModelConfig
 from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from ..kv_cache import page_bytes
 from ..ops import ACTIVATION, CACHE, CONSTANT, NONE, PRIVATE, WEIGHT
 from ..program import BYTES, FLOATS, QUANTIZED, Buffer, Program, View, Weight
 from ..records import Unbinder
+from ..simd.target import OUTER_ROWS
 from . import barriers
 from .layout import attention_scratch_bytes, quantized_bytes, unpacked_scratch_bytes
 from .packing import LAYOUTS, Packer, packed_bytes
@@ -223,6 +225,6 @@ def _matmul_kernels(kind: str, packed: bool) -> KernelNames:
 def partial_bytes(config: ModelConfig, context: int) -> int:
     """Attention's memory for the pages of few tokens (cpu/kernels/attention.py)."""
     n_pages = -(-context // PAGE_POSITIONS)
-    group = -(-(config.n_heads // config.n_kv_heads) // 4) * 4
-    state = 64 + 4 * -(-config.head_dim_v // 16) * 16
+    group = padded(config.n_heads // config.n_kv_heads, OUTER_ROWS)
+    state = 64 + 4 * padded(config.head_dim_v, 16)
     return FEW_ROWS * config.n_kv_heads * (64 + n_pages * group * state)

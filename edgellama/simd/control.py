@@ -137,7 +137,7 @@ def call_tile(typing_context, function, rows, page, out, n_rows, width, n_steps)
 
 
 @intrinsic
-def call_unpack(typing_context, function, source, n_blocks, integers, scales, minimums):
+def call_unpack(typing_context, function, source, n_columns, integers, scales, minimums):
     return types.void(*[types.intp] * 6), _make_call(5)
 
 

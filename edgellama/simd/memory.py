@@ -5,7 +5,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import half
-from .vector import I32, I64, Vector, call, f32x16, i32x16, make_load, make_store, pointer, splat, u8x16, u8x64
+from .vector import I32, I64, call, f32x16, i32x16, make_load, make_store, pointer, splat, u8x16, u8x64
 
 F32 = ir.FloatType()
 F16X16 = ir.VectorType(ir.HalfType(), 16)
@@ -28,7 +28,6 @@ load_u64 = make_load(types.int64, I64, 1)  # an int64 with these bits
 load_u32 = make_load(types.int64, I32, 1, _zero_extend)
 load_u16 = make_load(types.int64, ir.IntType(16), 1, _zero_extend)
 load_u8 = make_load(types.int64, ir.IntType(8), 1, _zero_extend)
-load_i8 = make_load(types.int64, ir.IntType(8), 1, _sign_extend)
 load_f32 = make_load(types.float32, F32, 4)
 load_f64 = make_load(types.float64, ir.DoubleType(), 8)
 load_f16 = make_load(types.float32, ir.HalfType(), 1, half.to_float)
@@ -108,6 +107,3 @@ def prefetch(typing_context, address):
         return context.get_dummy_value()
 
     return types.void(types.intp), emit
-
-
-__all__ = [name for name in dir() if name.startswith(("load_", "store_", "splat_load"))] + ["Vector", "prefetch"]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+OUTER_ROWS = 4  # rows of queries that attention takes together; memory for them is padded to this
+
 
 @dataclass(frozen=True)
 class Target:
@@ -13,8 +15,7 @@ class Target:
     dot: str  # which dot4 emitter: "vnni512", "vnni256", "maddubs512", "maddubs256" or "generic"
     tile_tokens: int
     tile_halves: int
-    outer_rows: int  # rows of an attention tile, of its wide form, and vectors of 16 values
-    outer_wide_rows: int
+    outer_wide_rows: int  # rows of a wide attention tile (a plain one has OUTER_ROWS), and vectors of 16 values
     outer_vectors: int
     required: frozenset[str]  # LLVM feature names that the host must report
 
@@ -27,11 +28,11 @@ _V4 = _V3 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 TARGETS = {
     target.name: target
     for target in (
-        Target("avx512vnni", "x86-64-v4", "+avx512vnni", "vnni512", 6, 2, 4, 8, 4, _V4 | {"avx512vnni"}),
-        Target("avx512", "x86-64-v4", "", "maddubs512", 6, 2, 4, 8, 4, _V4),
-        Target("avxvnni", "x86-64-v3", "+avxvnni", "vnni256", 3, 1, 4, 4, 1, _V3 | {"avxvnni"}),
-        Target("avx2", "x86-64-v3", "", "maddubs256", 2, 1, 4, 4, 1, _V3),
-        Target("generic", "", "", "generic", 2, 1, 4, 4, 1, frozenset()),
+        Target("avx512vnni", "x86-64-v4", "+avx512vnni", "vnni512", 6, 2, 8, 4, _V4 | {"avx512vnni"}),
+        Target("avx512", "x86-64-v4", "", "maddubs512", 6, 2, 8, 4, _V4),
+        Target("avxvnni", "x86-64-v3", "+avxvnni", "vnni256", 3, 1, 4, 1, _V3 | {"avxvnni"}),
+        Target("avx2", "x86-64-v3", "", "maddubs256", 2, 1, 4, 1, _V3),
+        Target("generic", "", "", "generic", 2, 1, 4, 1, frozenset()),
     )
 }
 

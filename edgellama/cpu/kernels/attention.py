@@ -33,6 +33,7 @@ from ...simd.memory import (
     store_i64,
     store_vector,
 )
+from ..layout import ATTENTION_ROWS
 from .attention_tiles import ROW_SCORES, ROWS, padded
 from .shared import HELPER, N_ACTIVE, N_TOKENS, SCRATCH, SECOND_HELPER, claim, end_of, first_of
 
@@ -43,7 +44,6 @@ from .shared import HELPER, N_ACTIVE, N_TOKENS, SCRATCH, SECOND_HELPER, claim, e
 VISIBLE, SLOTS, TILES, N_TILES = (frame_field(name) for name in ("visible", "slots", "tiles", "n_tiles"))
 PAGE_TABLE, PAGES_PER_SLOT, N_SEGMENTS = (frame_field(name) for name in ("page_table", "pages_per_slot", "n_segments"))
 LOWEST = float32(-1e30)
-TILE_ROWS = 16  # rows (tokens x heads of a group) that share one pass over a page, if a group is not larger
 STATE_HEAD = 64  # bytes before the weighted values of a partial: maximum and sum
 
 
@@ -165,7 +165,7 @@ def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group):
 
 
 @device
-def merge_token(op, frame, scratch, token, kv_head, group, states, n_pages):
+def merge_token(op, scratch, token, kv_head, group, states, n_pages):
     """The pages of one token and KV head, in order; states are [page][padded group]."""
     value_dim, width = load_i64(op + VALUE_DIM), padded(load_i64(op + VALUE_DIM), 16)
     state_bytes = STATE_HEAD + 4 * width
@@ -199,7 +199,7 @@ def attend_one_page(op, frame, worker, token, kv_head, group, page):
     attend_page(op, frame, page, token, 1, kv_head, group, scratch, state, state_bytes)
     if atomic_add(counter, 1) == n_pages - 1:
         store_i64(counter, 0)
-        merge_token(op, frame, scratch, token, kv_head, group, states, n_pages)
+        merge_token(op, scratch, token, kv_head, group, states, n_pages)
 
 
 @entry()
@@ -221,7 +221,7 @@ def attention(op, frame, worker):
                 continue
             tile = load_i64(frame + TILES) + 8 * place
             first, count = load_i32(tile), load_i32(tile + 4)
-            step = max(TILE_ROWS // group, 1)
+            step = max(ATTENTION_ROWS // group, 1)
             for token in range(first, first + count, step):
                 n_together = min(step, first + count - token)
                 attend_tokens(op, frame, worker, token, n_together, kv_head, group)

@@ -10,9 +10,9 @@ from ...cache_layout import VALUE_BYTES
 from ...compiler.entry import device, entry, intp
 from ...frame import PAGE_POSITIONS
 from ...simd.outer import READERS, make_outer
-from ...simd.target import current
+from ...simd.target import OUTER_ROWS, current
 
-ROWS, WIDE_ROWS, VECTORS = current().outer_rows, current().outer_wide_rows, current().outer_vectors
+ROWS, WIDE_ROWS, VECTORS = OUTER_ROWS, current().outer_wide_rows, current().outer_vectors
 ROW_SCORES = 4 * PAGE_POSITIONS  # bytes of one row of scores
 TILE = types.void(*[intp] * 6)
 
@@ -62,7 +62,7 @@ def make_weighted(kv_type: str) -> None:
     pad, bytes_each = (32 if kv_type == "q8_0" else 16), VALUE_BYTES[kv_type]
 
     @device
-    def weighted_part(zero, step, store, n_vectors, probabilities, values, out, width, out_width, first, n_positions):
+    def weighted_part(zero, step, store, probabilities, values, out, width, out_width, first, n_positions):
         """Dimensions first.. of ROWS rows, n_vectors x 16 of them."""
         total = zero()
         value = values + bytes_each * first
@@ -80,10 +80,10 @@ def make_weighted(kv_type: str) -> None:
             p, o = probabilities + ROW_SCORES * row, out + 4 * out_width * row
             first = 0
             while first + 16 * vectors <= out_width:
-                weighted_part(zero, step, store, vectors, p, values, o, width, out_width, first, n_positions)
+                weighted_part(zero, step, store, p, values, o, width, out_width, first, n_positions)
                 first += 16 * vectors
             while first < out_width:
-                weighted_part(zero_one, step_one, store_one, 1, p, values, o, width, out_width, first, n_positions)
+                weighted_part(zero_one, step_one, store_one, p, values, o, width, out_width, first, n_positions)
                 first += 16
 
 

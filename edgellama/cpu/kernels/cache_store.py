@@ -4,7 +4,7 @@ from numba import float32, types
 
 from ...compiler.entry import device, entry, intp
 from ...frame import PAGE_POSITIONS
-from ...simd.arithmetic import absolute, max_lanes, maximum, round_to_int, splat_float
+from ...simd.arithmetic import absolute, max_lanes, maximum, minimum, round_to_int, splat_float
 from ...simd.memory import (
     load_f32,
     load_first,
@@ -18,7 +18,14 @@ from ...simd.memory import (
 )
 from .attention_tiles import padded
 
+LARGEST_F16 = float32(65504.0)
 STORE = types.void(*[intp] * 5)  # source, target (the head's page), width, position in the page, scratch
+
+
+@device
+def within_f16(x):
+    """Values beyond float16 become its largest: an infinity in the cache would turn weights of zero into NaN."""
+    return minimum(maximum(x, splat_float(-LARGEST_F16)), splat_float(LARGEST_F16))
 
 
 @entry(STORE)
@@ -26,14 +33,14 @@ def store_key_f16(key, target, key_dim, position, scratch):
     """The key becomes lane position % 16 of its group of 16 positions."""
     at = target + 32 * key_dim * (position >> 4) + 2 * (position & 15)
     for i in range(key_dim):
-        store_f16(at + 32 * i, load_f32(key + 4 * i))
+        store_f16(at + 32 * i, min(max(load_f32(key + 4 * i), -LARGEST_F16), LARGEST_F16))
 
 
 @entry(STORE)
 def store_value_f16(value, target, value_dim, position, scratch):
     row = target + 2 * padded(value_dim, 16) * position
     for i in range(0, value_dim, 16):
-        store_halves(row + 2 * i, load_first(value + 4 * i, value_dim - i))
+        store_halves(row + 2 * i, within_f16(load_first(value + 4 * i, value_dim - i)))
 
 
 @entry(STORE)

@@ -16,7 +16,7 @@ product_minimum, product_zero_32_by_16 = PRODUCTS.minimum, PRODUCTS.zero_32_by_1
 
 @device
 def group_by_few(op, frame, worker, group, product, ints, scales, minimums, tile):
-    """One unpacked row group by at most FEW_ROWS tokens."""
+    """One unpacked row group by at most FEW_ROWS tokens: FEW_TOKENS of them, or a whole panel, fill a tile."""
     n_columns, n_tokens = load_i64(op + N_COLUMNS), row_count(op, frame)
     n_blocks = n_columns // BLOCK
     panel = local(op, frame, worker, load_i64(op + X))
