@@ -68,7 +68,7 @@ def random_activations(n_tokens: int, n_columns: int) -> np.ndarray:
 def kernel_names(name: str) -> tuple[str, str, str]:
     """For one row, few and many."""
     scaling = LAYOUTS[name].product
-    few = "gemm_float" if scaling == "float" else f"gemm_few_{scaling}"
+    few = "gemm_float" if scaling == "float" else f"few_{name}"
     return f"matvec_{name}", few, f"gemm_{scaling}"
 
 

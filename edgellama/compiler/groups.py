@@ -8,10 +8,9 @@ from dataclasses import dataclass
 # name: modules. Groups of the runtime itself; other packages call register().
 GROUPS = {
     "walk": tuple(f"edgellama.cpu.kernels.{name}" for name in ("walk", "rows", "quantize", "pack", "rope_store")),
-    "gemm": ("edgellama.cpu.kernels.gemm",),
-    "gemm_few": ("edgellama.cpu.kernels.gemm_few",),
-    "simple_blocks": ("edgellama.cpu.kernels.simple_blocks",),
-    "k_blocks": ("edgellama.cpu.kernels.k_blocks",),
+    "gemm": tuple(f"edgellama.cpu.kernels.{name}" for name in ("gemm", "simple_blocks", "k_blocks")),
+    "matvec": ("edgellama.cpu.kernels.matvec",),
+    "few": ("edgellama.cpu.kernels.few",),
     "float_blocks": ("edgellama.cpu.kernels.float_blocks",),
     "attention": tuple(f"edgellama.cpu.kernels.{name}" for name in ("attention", "attention_tiles", "cache_store")),
     "unpacked": ("edgellama.cpu.kernels.unpacked", "edgellama.cpu.kernels.rows_iq"),

@@ -216,8 +216,8 @@ def kernel_names(op: str, variant: str) -> KernelNames:
 def _matmul_kernels(kind: str, packed: bool) -> KernelNames:
     if packed:
         product = LAYOUTS[kind].product
-        few = "float" if product == "float" else f"few_{product}"
-        return KernelNames(f"matvec_{kind}", f"gemm_{few}", f"gemm_{product}", f"unpack_{kind}")
+        few = "gemm_float" if product == "float" else f"few_{kind}"
+        return KernelNames(f"matvec_{kind}", few, f"gemm_{product}", f"unpack_{kind}")
     rows = "float_rows" if kind in FLOAT_TYPES else "rows"
     return KernelNames(f"matvec_{rows}", f"gemm_{rows}", f"gemm_{rows}", f"row_{kind}")
 

@@ -1,16 +1,17 @@
-"""Packed Q4_K, Q5_K and Q6_K: super-blocks of 256 columns, a pair function for one row and an unpacker for many.
+"""Packed Q4_K, Q5_K and Q6_K: super-blocks of 256 columns, pair functions for few rows and an unpacker for many.
 
 A packed super-block is the rows' own 32-bit words, one lane a row: 16 lanes x 36 words (Q4_K), 44 (Q5_K) or 52
 (Q6_K, then the 16-bit scales of the 32 rows). Every code, scale and minimum is cut out of the words in registers.
-Words lie in the order in which matvec reads them. Q6_K: for each side of 128 columns two words of scales, eight pairs
+Words lie in the order in which they are read. Q6_K: for each side of 128 columns two words of scales, eight pairs
 (nibbles of parts 0 and 2, upper bits of all four), eight words (nibbles of parts 1 and 3).
 """
+
+from types import SimpleNamespace
 
 from ...compiler.entry import device, entry
 from ...simd.arithmetic import (
     as_bytes,
     as_ints,
-    fma,
     high_halves,
     high_nibbles,
     low_halves,
@@ -21,21 +22,10 @@ from ...simd.arithmetic import (
     splat_int,
     to_float,
     zero_float,
-    zero_int,
 )
 from ...simd.control import pin_loads
-from ...simd.dot import dot4_small
-from ...simd.memory import (
-    load_bytes,
-    load_halves,
-    load_ints,
-    splat_load,
-    splat_load_int,
-    store_bytes,
-    store_vector,
-)
+from ...simd.memory import load_bytes, load_halves, load_ints, store_bytes, store_vector
 from ..layout import NEGATIVE_SUM_16, SCALE, SCALED_SUM
-from .matvec import FIELD_BYTES, matvec
 from .simple_blocks import UNPACK
 
 Q4_K_HALF, Q5_K_HALF, Q6_K_HALF = 36 * 64, 44 * 64, 52 * 64
@@ -71,35 +61,114 @@ def block_minimum(words, block):
 
 
 @device
-def add_block(words, block, dot, fields, acc):
-    """acc with sub-block `block`, whose integer dot product is `dot`, added."""
-    field = fields + FIELD_BYTES * block
-    acc = fma(to_float(dot) * block_scale(words, block), splat_load(field + 4 * SCALE), acc)
-    return fma(block_minimum(words, block), splat_load(field + 4 * SCALED_SUM), acc)
+def fifth_bit(high_word, block):
+    """Bit `block` of every byte, moved to bit 4."""
+    ones = splat_int(0x01010101)
+    return as_bytes(shift_left(shift_right(as_ints(high_word), block) & ones, 4))
 
 
 @device
-def half_q4_k(words, x, fields, acc):
-    for chunk in range(4):
-        low, high = zero_int(), zero_int()
-        codes, at = words + 256 + 512 * chunk, x + 64 * chunk
-        for word in range(8):
-            w = load_bytes(codes + 64 * word)
-            low = dot4_small(low, low_nibbles(w), at + 4 * word)
-            high = dot4_small(high, high_nibbles(w), at + 32 + 4 * word)
-        acc = add_block(words, 2 * chunk, low, fields, acc)
-        acc = add_block(words, 2 * chunk + 1, high, fields, acc)
-    return acc
+def upper_bits(pairs, part):
+    """The bit pair of a part (0..3), moved to bits 4 and 5 of every byte."""
+    return as_bytes(shift_left(shift_right(pairs, 2 * part) & splat_int(0x03030303), 4))
 
 
 @device
-def pair_q4_k(weights, x, fields, low, high):
-    return half_q4_k(weights, x, fields, low), half_q4_k(weights + Q4_K_HALF, x, fields, high)
+def scale_q6_k(side_words, d, run):
+    """d * scale of a run of 16 columns (0..7) of one side."""
+    return d * to_float(signed_byte(load_ints(side_words + 64 * (run >> 2)), run & 3))
 
 
-@entry()
-def matvec_q4_k(op, frame, worker):
-    matvec(op, frame, worker, pair_q4_k, 2 * Q4_K_HALF, 256)
+def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
+    """The pair functions of these formats on a stream (streams.py)."""
+    zero_ints, start_ints, dot_small = s.zero_ints, s.start_ints, s.dot_small
+    add_scaled, add_outer, quad, field_bytes = s.add_scaled, s.add_outer, s.quad, s.field_bytes
+
+    @device
+    def add_block(words, block, acc, fields, total):
+        """total with sub-block `block`, whose integer dot products are acc, added."""
+        field = fields + field_bytes * block
+        total = add_scaled(total, acc, block_scale(words, block), field + quad * SCALE)
+        return add_outer(total, block_minimum(words, block), field + quad * SCALED_SUM)
+
+    @device
+    def half_q4_k(words, x, fields, total):
+        for chunk in range(4):
+            low, high = zero_ints(), zero_ints()
+            codes, at = words + 256 + 512 * chunk, x + 16 * quad * chunk
+            for word in range(8):
+                w = load_bytes(codes + 64 * word)
+                low = dot_small(low, low_nibbles(w), at + quad * word)
+                high = dot_small(high, high_nibbles(w), at + quad * (word + 8))
+            total = add_block(words, 2 * chunk, low, fields, total)
+            total = add_block(words, 2 * chunk + 1, high, fields, total)
+        return total
+
+    @device
+    def q4_k(weights, x, fields, low, high):
+        return half_q4_k(weights, x, fields, low), half_q4_k(weights + Q4_K_HALF, x, fields, high)
+
+    @device
+    def half_q5_k(words, x, fields, total):
+        for chunk in range(4):
+            low, high = zero_ints(), zero_ints()
+            codes, at = words + 768 + 512 * chunk, x + 16 * quad * chunk
+            for word in range(8):
+                w, bits = load_bytes(codes + 64 * word), load_bytes(words + 256 + 64 * word)
+                low = dot_small(low, low_nibbles(w) | fifth_bit(bits, 2 * chunk), at + quad * word)
+                high = dot_small(high, high_nibbles(w) | fifth_bit(bits, 2 * chunk + 1), at + quad * (word + 8))
+            total = add_block(words, 2 * chunk, low, fields, total)
+            total = add_block(words, 2 * chunk + 1, high, fields, total)
+        return total
+
+    @device
+    def q5_k(weights, x, fields, low, high):
+        return half_q5_k(weights, x, fields, low), half_q5_k(weights + Q5_K_HALF, x, fields, high)
+
+    @device
+    def dot_parts(words, stride, pairs, part, x, fields, half):
+        """Integer dot products of half of `part` (low nibbles) and of part + 2 (high nibbles): they share words."""
+        low = start_ints(fields + field_bytes * part + quad * (NEGATIVE_SUM_16 + half), 5)
+        high = start_ints(fields + field_bytes * (part + 2) + quad * (NEGATIVE_SUM_16 + half), 5)
+        for word in range(4 * half, 4 * half + 4):
+            w, bits = load_bytes(words + stride * word), load_ints(pairs + 128 * word)
+            low = dot_small(low, low_nibbles(w) | upper_bits(bits, part), x + quad * (8 * part + word))
+            high = dot_small(high, high_nibbles(w) | upper_bits(bits, part + 2), x + quad * (8 * part + 16 + word))
+            pin_loads()
+        return low, high
+
+    @device
+    def add_part(side_words, d, part, first, second, fields, total):
+        """total with the two runs of a part, whose integer dot products are given, added."""
+        field = fields + field_bytes * part + quad * SCALE
+        total = add_scaled(total, first, scale_q6_k(side_words, d, 2 * part), field)
+        return add_scaled(total, second, scale_q6_k(side_words, d, 2 * part + 1), field)
+
+    @device
+    def side_q6_k(words, d, x, fields, total):
+        """128 columns. Words are read in the order in which they lie, or memory does not stream; sums in theirs."""
+        mixed, plain, pairs = words + 128, words + 1152, words + 192
+        a, c = dot_parts(mixed, 128, pairs, 0, x, fields, 0)
+        b, e = dot_parts(mixed, 128, pairs, 0, x, fields, 1)
+        total = add_part(words, d, 0, a, b, fields, total)
+        a, f = dot_parts(plain, 64, pairs, 1, x, fields, 0)
+        b, g = dot_parts(plain, 64, pairs, 1, x, fields, 1)
+        total = add_part(words, d, 1, a, b, fields, total)
+        total = add_part(words, d, 2, c, e, fields, total)
+        return add_part(words, d, 3, f, g, fields, total)
+
+    @device
+    def half_q6_k(words, d, x, fields, total):
+        total = side_q6_k(words, d, x, fields, total)
+        return side_q6_k(words + Q6_K_SIDE, d, x + 32 * quad, fields + 4 * field_bytes, total)
+
+    @device
+    def q6_k(weights, x, fields, low, high):
+        halves = weights + 2 * Q6_K_HALF
+        low = half_q6_k(weights, load_halves(halves), x, fields, low)
+        return low, half_q6_k(weights + Q6_K_HALF, load_halves(halves + 32), x, fields, high)
+
+    return SimpleNamespace(q4_k=q4_k, q5_k=q5_k, q6_k=q6_k)
 
 
 @device
@@ -131,37 +200,6 @@ def unpack_q4_k(source, n_columns, ints, scales, minimums):
 
 
 @device
-def fifth_bit(high_word, block):
-    """Bit `block` of every byte, moved to bit 4."""
-    ones = splat_int(0x01010101)
-    return as_bytes(shift_left(shift_right(as_ints(high_word), block) & ones, 4))
-
-
-@device
-def half_q5_k(words, x, fields, acc):
-    for chunk in range(4):
-        low, high = zero_int(), zero_int()
-        codes, at = words + 768 + 512 * chunk, x + 64 * chunk
-        for word in range(8):
-            w, bits = load_bytes(codes + 64 * word), load_bytes(words + 256 + 64 * word)
-            low = dot4_small(low, low_nibbles(w) | fifth_bit(bits, 2 * chunk), at + 4 * word)
-            high = dot4_small(high, high_nibbles(w) | fifth_bit(bits, 2 * chunk + 1), at + 32 + 4 * word)
-        acc = add_block(words, 2 * chunk, low, fields, acc)
-        acc = add_block(words, 2 * chunk + 1, high, fields, acc)
-    return acc
-
-
-@device
-def pair_q5_k(weights, x, fields, low, high):
-    return half_q5_k(weights, x, fields, low), half_q5_k(weights + Q5_K_HALF, x, fields, high)
-
-
-@entry()
-def matvec_q5_k(op, frame, worker):
-    matvec(op, frame, worker, pair_q5_k, 2 * Q5_K_HALF, 256)
-
-
-@device
 def unpack_half_q5_k(words, ints):
     for chunk in range(4):
         for word in range(8):
@@ -180,77 +218,6 @@ def unpack_q5_k(source, n_columns, ints, scales, minimums):
             unpack_half_q5_k(words, ints + 64 * half)
         source, ints = source + 2 * Q5_K_HALF, ints + 8192
         scales, minimums = scales + 1024, minimums + 1024
-
-
-@device
-def upper_bits(pairs, part):
-    """The bit pair of a part (0..3), moved to bits 4 and 5 of every byte."""
-    return as_bytes(shift_left(shift_right(pairs, 2 * part) & splat_int(0x03030303), 4))
-
-
-@device
-def scale_q6_k(side_words, d, run):
-    """d * scale of a run of 16 columns (0..7) of one side."""
-    return d * to_float(signed_byte(load_ints(side_words + 64 * (run >> 2)), run & 3))
-
-
-@device
-def start_q6_k(fields, part, half):
-    """-32 * sum of the activations of half a part: the zero point."""
-    return shift_left(splat_load_int(fields + FIELD_BYTES * part + 4 * (NEGATIVE_SUM_16 + half)), 5)
-
-
-@device
-def dot_parts(words, stride, pairs, part, x, fields, half):
-    """Integer dot products of half of `part` (low nibbles) and of part + 2 (high nibbles), which share their words."""
-    low, high = start_q6_k(fields, part, half), start_q6_k(fields, part + 2, half)
-    for word in range(4 * half, 4 * half + 4):
-        w, bits = load_bytes(words + stride * word), load_ints(pairs + 128 * word)
-        low = dot4_small(low, low_nibbles(w) | upper_bits(bits, part), x + 32 * part + 4 * word)
-        high = dot4_small(high, high_nibbles(w) | upper_bits(bits, part + 2), x + 32 * (part + 2) + 4 * word)
-        pin_loads()
-    return low, high
-
-
-@device
-def add_part(side_words, d, part, first, second, fields, acc):
-    """acc with the two runs of a part, whose integer dot products are given, added."""
-    x_scale = splat_load(fields + FIELD_BYTES * part + 4 * SCALE)
-    acc = fma(to_float(first) * scale_q6_k(side_words, d, 2 * part), x_scale, acc)
-    return fma(to_float(second) * scale_q6_k(side_words, d, 2 * part + 1), x_scale, acc)
-
-
-@device
-def side_q6_k(words, d, x, fields, acc):
-    """128 columns. Words are read in the order in which they lie, or the memory would not stream; sums in theirs."""
-    mixed, plain, pairs = words + 128, words + 1152, words + 192
-    a, c = dot_parts(mixed, 128, pairs, 0, x, fields, 0)
-    b, e = dot_parts(mixed, 128, pairs, 0, x, fields, 1)
-    acc = add_part(words, d, 0, a, b, fields, acc)
-    a, f = dot_parts(plain, 64, pairs, 1, x, fields, 0)
-    b, g = dot_parts(plain, 64, pairs, 1, x, fields, 1)
-    acc = add_part(words, d, 1, a, b, fields, acc)
-    acc = add_part(words, d, 2, c, e, fields, acc)
-    return add_part(words, d, 3, f, g, fields, acc)
-
-
-@device
-def half_q6_k(words, d, x, fields, acc):
-    acc = side_q6_k(words, d, x, fields, acc)
-    return side_q6_k(words + Q6_K_SIDE, d, x + 128, fields + 4 * FIELD_BYTES, acc)
-
-
-@device
-def pair_q6_k(weights, x, fields, low, high):
-    halves = weights + 2 * Q6_K_HALF
-    low = half_q6_k(weights, load_halves(halves), x, fields, low)
-    high = half_q6_k(weights + Q6_K_HALF, load_halves(halves + 32), x, fields, high)
-    return low, high
-
-
-@entry()
-def matvec_q6_k(op, frame, worker):
-    matvec(op, frame, worker, pair_q6_k, 2 * Q6_K_HALF + 64, 256)
 
 
 @device

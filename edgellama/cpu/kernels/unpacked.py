@@ -23,13 +23,23 @@ from ...simd.memory import (
     store_vector,
 )
 from ...simd.unpack import transpose_words
-from ..layout import BLOCK, GROUP_ROWS, NEGATIVE_SUM_16, SCALE, SCALED_SUM_16, SEGMENT, WEAVE_MARGIN, WOVEN_ROWS
+from ..layout import (
+    BLOCK,
+    GROUP_ROWS,
+    N_FIELDS,
+    NEGATIVE_SUM_16,
+    SCALE,
+    SCALED_SUM_16,
+    SEGMENT,
+    WEAVE_MARGIN,
+    WOVEN_ROWS,
+)
 from .float_blocks import float_group_by_panels
 from .gemm import TILE_BYTES, group_by_panels, product_any
-from .matvec import FIELD_BYTES
 from .output import N_COLUMNS, N_ROWS, OUT, ROW_BYTES, WEIGHT, X, finish_pair
 from .shared import HELPER, N_ACTIVE, SCRATCH, claim, end_of, first_of, local, row_count
 
+FIELD_BYTES = 4 * N_FIELDS  # of one block of one token
 TABLE, EMBED_OUT, WIDTH, EMBED_ROW_BYTES = EMBED.offsets()
 TOKEN_IDS = frame_field("token_ids")
 
