@@ -62,7 +62,9 @@ WORKER = np.dtype(
         ("scratch", "i8"),  # 64-byte aligned
         ("pool", "i8"),
         ("n_active", "i8"),  # workers that walk the current program
-        ("prefetch_ahead", "i8"),  # bytes between a prefetch of weights and their use, or 0
+        ("prefetch_ahead", "i8"),  # bytes between a prefetch of weights and their use, or 0: for one row of activations
+        ("prefetch_ahead_few", "i8"),  # ... and for a few, when weights are used too slowly for the core to foresee
+        ("padding", "i8", 7),
     ]
 )
 

@@ -27,6 +27,7 @@ from ...simd.control import pin_loads
 from ...simd.memory import load_bytes, load_halves, load_ints, store_bytes, store_vector
 from ..layout import NEGATIVE_SUM_16, SCALE, SCALED_SUM
 from .simple_blocks import UNPACK
+from .streams import prefetch_lines
 
 Q4_K_HALF, Q5_K_HALF, Q6_K_HALF = 36 * 64, 44 * 64, 52 * 64
 Q6_K_SIDE = Q6_K_HALF // 2
@@ -92,8 +93,9 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return add_outer(total, block_minimum(words, block), field + quad * SCALED_SUM)
 
     @device
-    def half_q4_k(words, x, fields, total):
+    def half_q4_k(words, x, fields, total, ahead):
         for chunk in range(4):
+            prefetch_lines(words + Q4_K_HALF // 4 * chunk, Q4_K_HALF // 4, ahead)
             low, high = zero_ints(), zero_ints()
             codes, at = words + 256 + 512 * chunk, x + 16 * quad * chunk
             for word in range(8):
@@ -105,12 +107,14 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return total
 
     @device
-    def q4_k(weights, x, fields, low, high):
-        return half_q4_k(weights, x, fields, low), half_q4_k(weights + Q4_K_HALF, x, fields, high)
+    def q4_k(weights, x, fields, low, high, ahead):
+        low = half_q4_k(weights, x, fields, low, ahead)
+        return low, half_q4_k(weights + Q4_K_HALF, x, fields, high, ahead)
 
     @device
-    def half_q5_k(words, x, fields, total):
+    def half_q5_k(words, x, fields, total, ahead):
         for chunk in range(4):
+            prefetch_lines(words + Q5_K_HALF // 4 * chunk, Q5_K_HALF // 4, ahead)
             low, high = zero_ints(), zero_ints()
             codes, at = words + 768 + 512 * chunk, x + 16 * quad * chunk
             for word in range(8):
@@ -122,8 +126,9 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return total
 
     @device
-    def q5_k(weights, x, fields, low, high):
-        return half_q5_k(weights, x, fields, low), half_q5_k(weights + Q5_K_HALF, x, fields, high)
+    def q5_k(weights, x, fields, low, high, ahead):
+        low = half_q5_k(weights, x, fields, low, ahead)
+        return low, half_q5_k(weights + Q5_K_HALF, x, fields, high, ahead)
 
     @device
     def dot_parts(words, stride, pairs, part, x, fields, half):
@@ -145,12 +150,14 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return add_scaled(total, second, scale_q6_k(side_words, d, 2 * part + 1), field)
 
     @device
-    def side_q6_k(words, d, x, fields, total):
+    def side_q6_k(words, d, x, fields, total, ahead):
         """128 columns. Words are read in the order in which they lie, or memory does not stream; sums in theirs."""
         mixed, plain, pairs = words + 128, words + 1152, words + 192
+        prefetch_lines(words, Q6_K_SIDE // 2, ahead)
         a, c = dot_parts(mixed, 128, pairs, 0, x, fields, 0)
         b, e = dot_parts(mixed, 128, pairs, 0, x, fields, 1)
         total = add_part(words, d, 0, a, b, fields, total)
+        prefetch_lines(words + Q6_K_SIDE // 2, Q6_K_SIDE // 2, ahead)
         a, f = dot_parts(plain, 64, pairs, 1, x, fields, 0)
         b, g = dot_parts(plain, 64, pairs, 1, x, fields, 1)
         total = add_part(words, d, 1, a, b, fields, total)
@@ -158,15 +165,15 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return add_part(words, d, 3, f, g, fields, total)
 
     @device
-    def half_q6_k(words, d, x, fields, total):
-        total = side_q6_k(words, d, x, fields, total)
-        return side_q6_k(words + Q6_K_SIDE, d, x + 32 * quad, fields + 4 * field_bytes, total)
+    def half_q6_k(words, d, x, fields, total, ahead):
+        total = side_q6_k(words, d, x, fields, total, ahead)
+        return side_q6_k(words + Q6_K_SIDE, d, x + 32 * quad, fields + 4 * field_bytes, total, ahead)
 
     @device
-    def q6_k(weights, x, fields, low, high):
+    def q6_k(weights, x, fields, low, high, ahead):
         halves = weights + 2 * Q6_K_HALF
-        low = half_q6_k(weights, load_halves(halves), x, fields, low)
-        return low, half_q6_k(weights + Q6_K_HALF, load_halves(halves + 32), x, fields, high)
+        low = half_q6_k(weights, load_halves(halves), x, fields, low, ahead)
+        return low, half_q6_k(weights + Q6_K_HALF, load_halves(halves + 32), x, fields, high, ahead)
 
     return SimpleNamespace(q4_k=q4_k, q5_k=q5_k, q6_k=q6_k)
 

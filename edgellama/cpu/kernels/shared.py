@@ -10,7 +10,8 @@ from ..layout import worker_field
 EXTENT, COUNTER = bound_field("extent"), bound_field("counter")
 HELPER, SECOND_HELPER = bound_field("helper"), bound_field("second_helper")
 N_TOKENS, N_ROWS = frame_field("n_tokens"), frame_field("n_rows")
-N_ACTIVE, SCRATCH, PREFETCH_AHEAD = (worker_field(name) for name in ("n_active", "scratch", "prefetch_ahead"))
+N_ACTIVE, SCRATCH = worker_field("n_active"), worker_field("scratch")
+PREFETCH_AHEAD, PREFETCH_AHEAD_FEW = worker_field("prefetch_ahead"), worker_field("prefetch_ahead_few")
 PRIVATE_BEGIN, PRIVATE_END, PRIVATE_SHIFT = (
     worker_field(name) for name in ("private_begin", "private_end", "private_shift")
 )

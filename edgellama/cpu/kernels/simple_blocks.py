@@ -12,6 +12,7 @@ from ...compiler.entry import device, entry, intp
 from ...simd.arithmetic import high_halves, high_nibbles, low_halves, low_nibbles
 from ...simd.memory import load_bytes, load_halves, load_ints, store_bytes, store_vector
 from ..layout import NEGATIVE_SUM, SCALE, SCALED_SUM
+from .streams import prefetch_lines
 
 UNPACK = types.void(intp, types.int64, intp, intp, intp)
 
@@ -37,7 +38,8 @@ def make_simple_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return low, add_scaled(high, high_acc, load_halves(scales + 32), fields + quad * SCALE)
 
     @device
-    def q4_0(weights, x, fields, low, high):
+    def q4_0(weights, x, fields, low, high, ahead):
+        prefetch_lines(weights, 576, ahead)
         start = start_ints(fields + quad * NEGATIVE_SUM, 3)
         low_acc, high_acc = dot_nibbles(start, weights, x), dot_nibbles(start, weights + 256, x)
         return add_both(weights + 512, low_acc, high_acc, fields, low, high)
@@ -51,7 +53,8 @@ def make_simple_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return add_outer(total, high_halves(head), fields + quad * SCALED_SUM)
 
     @device
-    def q4_1(weights, x, fields, low, high):
+    def q4_1(weights, x, fields, low, high, ahead):
+        prefetch_lines(weights, 640, ahead)
         return half_q4_1(weights, x, fields, low), half_q4_1(weights + 320, x, fields, high)
 
     @device
@@ -62,7 +65,8 @@ def make_simple_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return acc
 
     @device
-    def q8_0(weights, x, fields, low, high):
+    def q8_0(weights, x, fields, low, high, ahead):
+        prefetch_lines(weights, 1088, ahead)
         start = start_ints(fields + quad * NEGATIVE_SUM, 7)
         low_acc, high_acc = dot_bytes(start, weights, x), dot_bytes(start, weights + 512, x)
         return add_both(weights + 1024, low_acc, high_acc, fields, low, high)

@@ -12,26 +12,32 @@ from ...simd.row_tile import make_row_tile
 from ...simd.tile import TOKENS
 from ..layout import BLOCK, N_FIELDS
 from .output import N_COLUMNS, N_ROWS, WEIGHT, X, finish_tile
-from .shared import N_ACTIVE, PREFETCH_AHEAD, SCRATCH, claim, end_of, first_of, local, row_count
+from .shared import N_ACTIVE, PREFETCH_AHEAD, PREFETCH_AHEAD_FEW, SCRATCH, claim, end_of, first_of, local, row_count
+
+
+@device
+def prefetch_lines(address, n_bytes, ahead):
+    """Ask for the lines `ahead` bytes further on, if it is not 0; a few at a time, or they queue up and stall."""
+    if ahead != 0:
+        for line in range(0, n_bytes, 64):
+            prefetch(address + ahead + line)
 
 
 def make_stream(tokens: int) -> SimpleNamespace:
     """The driver and the tile functions for `tokens` tokens: one row by itself, or places of a panel."""
     tile = make_row_tile(tokens)
     zero_floats, spill = tile.zero_floats, tile.spill
+    ahead_field = PREFETCH_AHEAD if tokens == 1 else PREFETCH_AHEAD_FEW
     panel_tokens = 1 if tokens == 1 else TOKENS
     quad = 4 * panel_tokens  # bytes from one quad of columns to the next, and from one field to the next
     field_bytes = N_FIELDS * quad  # of one block of 32 columns
 
     @device
     def stream_group(weights, x, fields, n_pairs, pair, pair_bytes, pair_columns, ahead, spilled):
-        """The sums of one row group; `ahead`: how many bytes before their use weights are prefetched, 0 for not."""
+        """The sums of one row group; `ahead`: see prefetch_lines."""
         low, high = zero_floats(), zero_floats()
         for _ in range(n_pairs):
-            if ahead != 0:
-                for line in range(0, pair_bytes, 64):
-                    prefetch(weights + ahead + line)
-            low, high = pair(weights, x, fields, low, high)
+            low, high = pair(weights, x, fields, low, high, ahead)
             weights += pair_bytes
             x += pair_columns * panel_tokens
             fields += pair_columns // BLOCK * field_bytes
@@ -41,7 +47,7 @@ def make_stream(tokens: int) -> SimpleNamespace:
     @device
     def stream(op, frame, worker, pair, pair_bytes, pair_columns):
         """Split over row groups; `pair` covers pair_columns columns in pair_bytes bytes."""
-        n_columns, n_tokens, ahead = load_i64(op + N_COLUMNS), row_count(op, frame), load_i64(worker + PREFETCH_AHEAD)
+        n_columns, n_tokens, ahead = load_i64(op + N_COLUMNS), row_count(op, frame), load_i64(worker + ahead_field)
         n_pairs, n_groups = n_columns // pair_columns, (load_i64(op + N_ROWS) + 31) // 32
         panels, spilled = local(op, frame, worker, load_i64(op + X)), load_i64(worker + SCRATCH)
         panel_bytes = n_columns * panel_tokens + n_columns // BLOCK * field_bytes
