@@ -134,3 +134,14 @@ def test_rope_angles_stay_exact_far_out(kernels):
     angles = np.multiply.outer(positions, frequencies.values)
     wanted = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * 1.25
     np.testing.assert_allclose(table.check(), wanted, rtol=0, atol=2e-7)
+
+
+def test_a_value_beyond_float16_spoils_no_earlier_token(kernels):
+    """Saturated, not infinite: an infinity times an earlier token's probability of zero would be NaN."""
+    layer = layer_of(16, 1)
+    qkv = random_qkv(layer, 6)
+    wanted = Session(kernels, layer, "f16").run(qkv, [6])[1]
+    qkv[5, -32:] = 1e6
+    got = Session(kernels, layer, "f16").run(qkv, [6])[1]
+    np.testing.assert_array_equal(got[:5], wanted[:5])
+    assert np.isfinite(got).all()

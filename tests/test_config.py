@@ -82,6 +82,12 @@ def test_explicit_head_sizes_need_not_divide_the_width(read):
     assert (config.d_model, config.head_dim_k, config.head_dim_v, config.rope_dim) == (70, 24, 12, 24)
 
 
+def test_heads_that_do_not_pair_for_rope(read):
+    changes = llama(attention__key_length=(UINT32, 15), rope__dimension_count=None)
+    with pytest.raises(ModelError, match="heads of 15 values, which do not pair"):
+        read(changes)
+
+
 def test_layer_norm_epsilon_stands_in(read):
     config = read(llama(attention__layer_norm_rms_epsilon=None, attention__layer_norm_epsilon=(FLOAT32, 0.125)))
     assert config.norm_eps == 0.125
