@@ -87,7 +87,7 @@ def test_logits_of_a_piped_text(model, tmp_path):
     ("arguments", "problem"),
     [
         (["generate", "-p", "a", "--context", "513"], "the context must be 1 to 512 positions for this model"),
-        (["generate", "-p", "a", "--threads", "256"], "threads must be 1 to 255"),
+        (["generate", "-p", "a", "--threads", "256"], "threads must be an integer from 1 to 255"),
         (["generate", "-p", "a", "--device", "cuda"], "device must be 'cpu'"),
         (["generate", "-p", "a " * 600], "do not fit into the context of 512"),
         (["logits", "--ids", "512", "-o", "x.npy"], "token id 512 is out of range: 0 to 511"),

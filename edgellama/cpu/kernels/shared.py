@@ -41,7 +41,7 @@ def local(op, frame, worker, address):
 def claim(op, n_units, n_workers):
     """Take the next units of a split op: first * 2^32 + end (see first_of, end_of), or -1 when none is left.
 
-    Guided self-scheduling (Polychronopoulos & Kuck 1987): half of an even share of what is left, so that the
+    Guided self-scheduling (Polychronopoulos & Kuck 1987): three quarters of an even share of what is left, so that the
     first claims are long and the last ones small enough for workers of different speed to finish together.
     """
     counter = op + COUNTER
