@@ -21,7 +21,7 @@ SETTINGS_NAME = "device.json"
 SETTINGS_VERSION = 1
 LITTLE_CORE_SHARE = 0.5  # a core with less than half the capacity of the best keeps the others waiting at barriers
 WORTHWHILE_GAIN = 1.03  # more threads must be this much faster: fewer leave room for other programs and save power
-MOST_THREADS = 255  # what the worker pool can number
+MOST_THREADS = 255  # the low byte of the worker pool's generation numbers them
 
 
 @dataclass(frozen=True)

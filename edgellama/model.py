@@ -13,6 +13,7 @@ from . import arch
 from .arch.spec import check_tensors
 from .cache_layout import KV_TYPES
 from .config import ModelConfig
+from .device import MOST_THREADS
 from .errors import EdgellamaError
 from .frame import PAGE_POSITIONS, Frame
 from .gguf import open_gguf
@@ -219,7 +220,7 @@ def load(
         raise EdgellamaError(f"device must be 'cpu', and is {device!r}")
     if kv_type not in KV_TYPES:
         raise EdgellamaError(f"kv_type must be one of {', '.join(KV_TYPES)}, and is {kv_type!r}")
-    _check_count("threads", threads, 255, may_be_none=True)
+    _check_count("threads", threads, MOST_THREADS, may_be_none=True)
     _check_count("context", context, MOST_CONTEXT, may_be_none=True)
     _check_count("sequences", sequences, 256)
     return Model(path, threads, context, kv_type, repack, sequences + 1, progress)

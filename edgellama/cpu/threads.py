@@ -14,19 +14,16 @@ from .. import device, system
 from ..simd.detect import prefetch_ahead_bytes
 from .layout import POOL, WORKER
 
-MAX_WORKERS = 255  # the low byte of the pool's generation
 SPINS = 2000  # pauses in a barrier before a worker sleeps: about 25 microseconds
-PREFETCH_AHEAD_FEW = (
-    4608  # bytes; Q4_0 streams at 15 GB/s without, at 20 with, of the 24 that its arithmetic allows (Zen 4)
-)
 IDLE_SPINS = 20000  # ... between runs: longer than a sampler takes
+PREFETCH_AHEAD_FEW = 4608  # bytes; on Zen 4 Q4_0 streams at 15 GB/s without and at 20 with it, of 24 in cache
 
 
 class Workers:
     """`count` workers: the calling thread is worker 0, the others wait in serve()."""
 
     def __init__(self, kernels, count: int, scratch_bytes: int, private_bytes: int):
-        self.kernels, self.count = kernels, min(count, MAX_WORKERS)
+        self.kernels, self.count = kernels, min(count, device.MOST_THREADS)
         self.scratch_bytes, self.private_bytes = scratch_bytes, private_bytes
         self.pool = np.zeros(1, POOL)
         self.states = system.allocate(self.count * WORKER.itemsize, huge=False).view(WORKER)

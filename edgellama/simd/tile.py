@@ -7,40 +7,19 @@ apart, activations of the tokens 4 bytes apart (in a panel of `tile_tokens` toke
 
 from types import SimpleNamespace
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from .dot import emit_dot4, splat_quad
 from .memory import F32
 from .target import current
-from .vector import I32, call, emit_pin, f32x16, i32x16, pointer, splat, u8x64
+from .tile_parts import make_start, make_zero, multiply_add, offset, pack, splat_at
+from .vector import emit_pin, f32x16, i32x16, pointer, u8x64
 
 TOKENS = current().tile_tokens
 HALVES = current().tile_halves
 FEW_TOKENS = min(TOKENS, 4)
 halves_f32 = types.UniTuple(f32x16, HALVES)
-I64 = types.int64
-
-
-def _offset(builder, address, distance: int):
-    return builder.add(address, ir.Constant(address.type, distance)) if distance else address
-
-
-def _splat_at(builder, address, token: int, element: ir.Type, vector: ir.VectorType):
-    value = builder.load(pointer(builder, _offset(builder, address, 4 * token)), align=4, typ=element)
-    return splat(builder, value, vector)
-
-
-def _pack(context, builder, tile, values):
-    result = ir.Constant(context.get_value_type(tile), ir.Undefined)
-    for index, value in enumerate(values):
-        result = builder.insert_value(result, value, index)
-    return result
-
-
-def _fma(builder, a, b, c):
-    return call(builder, "llvm.fma.v16f32", f32x16.llvm, [a, b, c])
 
 
 @intrinsic
@@ -49,10 +28,10 @@ def load_halves_f32(typing_context, address):
 
     def emit(context, builder, signature, arguments):
         values = [
-            builder.load(pointer(builder, _offset(builder, arguments[0], 64 * half)), align=64, typ=f32x16.llvm)
+            builder.load(pointer(builder, offset(builder, arguments[0], 64 * half)), align=64, typ=f32x16.llvm)
             for half in range(HALVES)
         ]
-        return _pack(context, builder, halves_f32, values)
+        return pack(context, builder, halves_f32, values)
 
     return halves_f32(types.intp), emit
 
@@ -62,38 +41,6 @@ def make_tile(tokens: int) -> SimpleNamespace:
     size = tokens * HALVES
     int_tile, float_tile = types.UniTuple(i32x16, size), types.UniTuple(f32x16, size)
 
-    @intrinsic
-    def zero_ints(typing_context):
-        """A tile of integer zeros."""
-
-        def emit(context, builder, signature, arguments):
-            return ir.Constant(context.get_value_type(int_tile), None)
-
-        return int_tile(), emit
-
-    @intrinsic
-    def zero_floats(typing_context):
-        """A tile of float zeros."""
-
-        def emit(context, builder, signature, arguments):
-            return ir.Constant(context.get_value_type(float_tile), None)
-
-        return float_tile(), emit
-
-    @intrinsic
-    def start_ints(typing_context, sums, shift):
-        """Every accumulator of token t starts at (int32 at sums + 4t) << shift: the zero point of the weights."""
-
-        def emit(context, builder, signature, arguments):
-            values = []
-            count = splat(builder, builder.trunc(arguments[1], I32), i32x16.llvm)
-            for token in range(tokens):
-                start = builder.shl(_splat_at(builder, arguments[0], token, I32, i32x16.llvm), count)
-                values += [start] * HALVES
-            return _pack(context, builder, int_tile, values)
-
-        return int_tile(types.intp, I64), emit
-
     def make_dot(small: bool):
         @intrinsic
         def dot(typing_context, tile, weights, activations):
@@ -102,17 +49,17 @@ def make_tile(tokens: int) -> SimpleNamespace:
             def emit(context, builder, signature, arguments):
                 tile, weights, activations = arguments
                 w = [
-                    builder.load(pointer(builder, _offset(builder, weights, 64 * half)), align=64, typ=u8x64.llvm)
+                    builder.load(pointer(builder, offset(builder, weights, 64 * half)), align=64, typ=u8x64.llvm)
                     for half in range(HALVES)
                 ]
                 values = []
                 for token in range(tokens):
-                    x = splat_quad(builder, _offset(builder, activations, 4 * token))
+                    x = splat_quad(builder, offset(builder, activations, 4 * token))
                     for half in range(HALVES):
                         acc = builder.extract_value(tile, token * HALVES + half)
                         values.append(emit_dot4(builder, acc, w[half], x, small))
                 emit_pin(builder)  # LLVM would gather the loads of many steps and spill the tile
-                return _pack(context, builder, int_tile, values)
+                return pack(context, builder, int_tile, values)
 
             return int_tile(int_tile, types.intp, types.intp), emit
 
@@ -126,13 +73,13 @@ def make_tile(tokens: int) -> SimpleNamespace:
             total, tile, scales, address = arguments
             values = []
             for token in range(tokens):
-                x = _splat_at(builder, address, token, F32, f32x16.llvm)
+                x = splat_at(builder, address, token, F32, f32x16.llvm)
                 for half in range(HALVES):
                     index = token * HALVES + half
                     scaled = builder.sitofp(builder.extract_value(tile, index), f32x16.llvm)
                     scaled = builder.fmul(scaled, builder.extract_value(scales, half))
-                    values.append(_fma(builder, scaled, x, builder.extract_value(total, index)))
-            return _pack(context, builder, float_tile, values)
+                    values.append(multiply_add(builder, scaled, x, builder.extract_value(total, index)))
+            return pack(context, builder, float_tile, values)
 
         return float_tile(float_tile, int_tile, halves_f32, types.intp), emit
 
@@ -144,11 +91,11 @@ def make_tile(tokens: int) -> SimpleNamespace:
             total, rows, address = arguments
             values = []
             for token in range(tokens):
-                x = _splat_at(builder, address, token, F32, f32x16.llvm)
+                x = splat_at(builder, address, token, F32, f32x16.llvm)
                 for half in range(HALVES):
                     acc = builder.extract_value(total, token * HALVES + half)
-                    values.append(_fma(builder, builder.extract_value(rows, half), x, acc))
-            return _pack(context, builder, float_tile, values)
+                    values.append(multiply_add(builder, builder.extract_value(rows, half), x, acc))
+            return pack(context, builder, float_tile, values)
 
         return float_tile(float_tile, halves_f32, types.intp), emit
 
@@ -159,16 +106,16 @@ def make_tile(tokens: int) -> SimpleNamespace:
         def emit(context, builder, signature, arguments):
             for index in range(size):
                 token, half = divmod(index, HALVES)
-                target = pointer(builder, _offset(builder, arguments[1], 128 * token + 64 * half))
+                target = pointer(builder, offset(builder, arguments[1], 128 * token + 64 * half))
                 builder.store(builder.extract_value(arguments[0], index), target, align=64)
             return context.get_dummy_value()
 
         return types.void(float_tile, types.intp), emit
 
     return SimpleNamespace(
-        zero_ints=zero_ints,
-        zero_floats=zero_floats,
-        start_ints=start_ints,
+        zero_ints=make_zero(int_tile),
+        zero_floats=make_zero(float_tile),
+        start_ints=make_start(int_tile, tokens),
         dot=make_dot(False),
         dot_small=make_dot(True),
         add_scaled=add_scaled,

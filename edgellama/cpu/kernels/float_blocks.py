@@ -17,8 +17,9 @@ from ...simd.memory import (
     store_vector,
 )
 from ...simd.tile import HALVES, TOKENS
-from .gemm import TILE_BYTES, product_float, spill
+from .gemm import TILE_BYTES
 from .output import N_COLUMNS, N_ROWS, OUT, ROW_BYTES, WEIGHT, X, finish_pair, finish_tile
+from .products import product_float, spill
 from .shared import HELPER, N_ACTIVE, PREFETCH_AHEAD, SCRATCH, claim, end_of, first_of, local, row_count
 from .simple_blocks import UNPACK
 

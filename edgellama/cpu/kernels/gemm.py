@@ -10,16 +10,11 @@ from ...simd.memory import load_i64
 from ...simd.tile import HALVES, TOKENS
 from ..layout import BLOCK, panel_bytes
 from .output import N_COLUMNS, N_ROWS, ROW_BYTES, WEIGHT, X, finish_tile
-from .products import make_products
+from .products import product_minimum, product_zero_8, product_zero_32_by_16, product_zero_128, spill
 from .shared import HELPER, N_ACTIVE, SCRATCH, claim, end_of, first_of, local, row_count
 
 BYTES_PER_BLOCK = panel_bytes(BLOCK, 1) * TOKENS
 TILE_BYTES = 128 * TOKENS
-
-PRODUCTS = make_products(TOKENS)
-product_any, product_float, spill = PRODUCTS.any_code, PRODUCTS.floats, PRODUCTS.spill
-product_zero_8, product_zero_128 = PRODUCTS.zero_8, PRODUCTS.zero_128
-product_minimum, product_zero_32_by_16 = PRODUCTS.minimum, PRODUCTS.zero_32_by_16
 
 
 @device

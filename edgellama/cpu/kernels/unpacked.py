@@ -35,8 +35,9 @@ from ..layout import (
     WOVEN_ROWS,
 )
 from .float_blocks import float_group_by_panels
-from .gemm import TILE_BYTES, group_by_panels, product_any
+from .gemm import TILE_BYTES, group_by_panels
 from .output import N_COLUMNS, N_ROWS, OUT, ROW_BYTES, WEIGHT, X, finish_pair
+from .products import product_any
 from .shared import HELPER, N_ACTIVE, SCRATCH, claim, end_of, first_of, local, row_count
 
 FIELD_BYTES = 4 * N_FIELDS  # of one block of one token
