@@ -1,67 +1,25 @@
-"""Tokenizers: real vocabularies against ids that other implementations gave, small ones against ids found by hand."""
+"""Tokenizers of small vocabularies, against ids found by hand; streams; hostile files."""
 
-import itertools
-import json
 import random
-import time
 
 import pytest
-from gguf_builder import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT8, UINT32, gguf, key
+from gguf_builder import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT8, UINT32
+from vocabulary_builder import (
+    BYTE,
+    CONTROL,
+    NONE,
+    NORMAL,
+    UNKNOWN,
+    USER_DEFINED,
+    bpe_keys,
+    spelled,
+    spm_keys,
+    write_vocabulary,
+)
 
 from edgellama.errors import EdgellamaError, ModelError
 from edgellama.gguf import open_gguf
 from edgellama.tokenizer import Tokenizer, from_gguf
-from edgellama.tokenizer.bpe import merge
-from edgellama.tokenizer.pre_tokenizers import PRE_TOKENIZERS
-
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-NONE = 4294967295
-VOCABULARIES = ("deepseek-llm", "falcon", "gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2")
-SENTENCEPIECE = ("baichuan2", "chatglm2", "llama2", "mistral", "tok512")
-# GPT-2's spelling of bytes, written out independently: the printable ones stand for themselves.
-BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
-SPELLING = {byte: chr(byte) for byte in BYTES} | {
-    byte: chr(256 + place) for place, byte in enumerate(byte for byte in range(256) if byte not in BYTES)
-}
-
-
-def spelled(text: str) -> str:
-    return "".join(SPELLING[byte] for byte in text.encode())
-
-
-def write_vocabulary(path, **values):
-    """A GGUF file of `tokenizer.ggml.*` keys; a value of None leaves the key out."""
-    keys = [key(f"tokenizer.ggml.{name}", *value) for name, value in values.items() if value is not None]
-    path.write_bytes(gguf(keys))
-    return path
-
-
-def spm_keys(extra=(), **changes):
-    """<unk> <s> </s>, the 256 bytes from id 3, then the `extra` tokens (text, score, type) from id 259."""
-    tokens = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL)]
-    tokens += [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
-    texts, scores, types = zip(*tokens, *extra, strict=True)
-    return {
-        "model": (STRING, "llama"),
-        "tokens": (ARRAY, (STRING, texts)),
-        "scores": (ARRAY, (FLOAT32, scores)),
-        "token_type": (ARRAY, (INT32, types)),
-        "bos_token_id": (UINT32, 1),
-        "eos_token_id": (UINT32, 2),
-    } | changes
-
-
-def bpe_keys(words=(), merges=(), specials=(), **changes):
-    """The 256 bytes as ids 0 to 255, then `words` as they are spelled, then `specials` (text, type)."""
-    tokens = [*(SPELLING[byte] for byte in range(256)), *words, *(text for text, _ in specials)]
-    types = [NORMAL] * (256 + len(words)) + [kind for _, kind in specials]
-    return {
-        "model": (STRING, "gpt2"),
-        "pre": (STRING, "gpt-2"),
-        "tokens": (ARRAY, (STRING, tokens)),
-        "token_type": (ARRAY, (INT32, types)),
-        "merges": (ARRAY, (STRING, list(merges))),
-    } | changes
 
 
 @pytest.fixture
@@ -168,10 +126,43 @@ def test_bpe_without_all_bytes(make):
     assert make(few | {"unknown_token_id": (UINT32, 2)}).encode("abc") == [0, 1, 2]
 
 
+def test_end_tokens_are_control_tokens_whatever_the_file_says(make):
+    for keys in (
+        bpe_keys(specials=[("<|im_end|>", NORMAL), ("<|eot_id|>", USER_DEFINED)]),
+        spm_keys([*WORDS, ("<|im_end|>", 0.0, NORMAL), ("<|eot_id|>", 0.0, USER_DEFINED)]),
+    ):
+        tokenizer = make(keys)
+        last = tokenizer.vocab_size - 1
+        assert {last - 1, last} <= tokenizer.end_ids
+        assert tokenizer.is_special(last - 1) and tokenizer.is_special(last)
+        text = "<|im_end|><|eot_id|>"
+        assert tokenizer.encode(text, add_special=False, parse_special=True) == [last - 1, last]
+        plain = tokenizer.encode(text, add_special=False)
+        assert not {last - 1, last} & set(plain)
+        assert tokenizer.decode(plain) == text
+
+
 def test_harmony_goes_on_after_end(make):
     texts = ("<|return|>", "<|call|>", "<|end|>")
     assert make(bpe_keys(specials=[(text, CONTROL) for text in texts])).end_ids == {256, 257}
     assert make(bpe_keys(specials=[("<|end|>", CONTROL)])).end_ids == {256}
+
+
+def test_sentencepiece_ids_that_the_file_does_not_name(make):
+    silent = spm_keys(WORDS, bos_token_id=None, eos_token_id=None)
+    assert (make(silent).bos_id, make(silent).eos_id) == (1, 2)
+    assert make(silent).encode("ab") == [1, SPACE_AB]
+    words = [*silent["token_type"][1][1]]
+    words[1:3] = NORMAL, NORMAL
+    assert make(silent | {"token_type": (ARRAY, (INT32, words))}).bos_id is None
+    assert make(bpe_keys(specials=[("<s>", CONTROL)])).bos_id is None
+
+
+def test_noncharacters_are_text(make):
+    """U+FDD0 has a meaning inside the tokenizer, which no text of a user may meet."""
+    for keys in (bpe_keys(), spm_keys(WORDS)):
+        tokenizer = make(keys)
+        assert tokenizer.decode(tokenizer.encode("a\ufdd0b", add_special=False)) == "a\ufdd0b"
 
 
 def test_from_open_file(tmp_path):
@@ -213,72 +204,6 @@ def test_ids_outside_the_vocabulary(make, index):
         tokenizer.decode([index])
 
 
-# Merging and splitting
-
-
-def merge_slowly(symbols: list[str], ranks: dict[str, int]) -> list[str]:
-    """The definition: of all neighbours with a rank, join the lowest, leftmost; repeat."""
-    while True:
-        pairs = [(ranks.get(f"{a} {b}"), i) for i, (a, b) in enumerate(itertools.pairwise(symbols))]
-        possible = [pair for pair in pairs if pair[0] is not None]
-        if not possible:
-            return symbols
-        at = min(possible)[1]
-        symbols = [*symbols[:at], symbols[at] + symbols[at + 1], *symbols[at + 2 :]]
-
-
-def test_merge_is_its_definition():
-    chance = random.Random(6)
-    parts = [a + b for a in ("a", "b", "ab", "ba", "aa") for b in ("", "a", "b", "bb")]
-    for _ in range(300):
-        ranks = {f"{chance.choice(parts)} {chance.choice(parts)}": rank for rank in range(30)}
-        word = "".join(chance.choices("ab", k=chance.randrange(14)))
-        encoded = {pair.encode(): rank for pair, rank in ranks.items()}
-        merged = merge([letter.encode() for letter in word], encoded)
-        assert [symbol.decode() for symbol in merged] == merge_slowly(list(word), ranks), (word, ranks)
-
-
-def test_long_word_is_not_quadratic(make):
-    tokenizer = make(bpe_keys(["aa", "aaaa"], ["a a", "aa aa"]))
-    start = time.perf_counter()
-    assert tokenizer.encode("a" * 100_000) == [257] * 25_000
-    assert time.perf_counter() - start < 10
-
-
-def random_text(chance: random.Random) -> str:
-    def letter() -> str:
-        ranges = ((32, 127), (32, 127), (9, 14), (0xA0, 0x250), (0x400, 0x500), (0x3040, 0xA000), (0x1F300, 0x1F700))
-        return chr(chance.randrange(*chance.choice(ranges)))
-
-    return "".join(letter() for _ in range(chance.randrange(24)))
-
-
-@pytest.mark.parametrize("name", PRE_TOKENIZERS)
-def test_splitting_loses_nothing(name):
-    chance = random.Random(7)
-    for _ in range(100):
-        text = random_text(chance)
-        words = PRE_TOKENIZERS[name].split(text)
-        assert "".join(words) == text
-        assert all(words)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("gpt-2", ["It", "'s", " 12345", " days", "\n", "\n", "x"]),
-        ("llama-bpe", ["It", "'s", " ", "123", "45", " days", "\n\n", "x"]),
-        ("qwen2", ["It", "'s", " ", "1", "2", "3", "4", "5", " days", "\n\n", "x"]),
-        ("starcoder", ["It", "'s", " ", "1", "2", "3", "4", "5", " days", "\n", "\n", "x"]),
-        ("falcon", ["It", "'", "s", " ", "123", "45", " days", "\n", "\n", "x"]),
-        ("deepseek-llm", ["It", "'", "s", " ", "12345", " days", "\n", "\n", "x"]),
-        ("deepseek-v3", ["It", "'s", " ", "123", "45", " days", "\n\n", "x"]),
-    ],
-)
-def test_splitting_by_hand(name, words):
-    assert PRE_TOKENIZERS[name].split("It's 12345 days\n\nx") == words
-
-
 # Hostile files
 
 
@@ -286,6 +211,8 @@ def test_splitting_by_hand(name, words):
     ("change", "problem"),
     [
         ({"model": None}, "'tokenizer.ggml.model' is missing"),
+        ({"model": (STRING, "no_vocab")}, "the file has no vocabulary (it says 'no_vocab')"),
+        ({"model": (STRING, "none")}, "the file has no vocabulary (it says 'none')"),
         ({"model": (STRING, "rwkv")}, "the tokenizer kind 'rwkv' is not supported; supported are gpt2, llama"),
         ({"tokens": None}, "'tokenizer.ggml.tokens' must be an array of strings"),
         ({"tokens": (ARRAY, (INT32, [1, 2, 3]))}, "'tokenizer.ggml.tokens' must be an array of strings"),
@@ -319,7 +246,10 @@ def test_hostile_spm_vocabulary(tmp_path, change, problem):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"pre": (STRING, "martian")}, "the pre-tokenizer 'martian' is not supported; supported are bailingmoe"),
+        (
+            {"pre": (STRING, "martian")},
+            "the pre-tokenizer 'martian' is not supported; edgellama/tokenizer/pre_tokenizers.py lists",
+        ),
         ({"pre": (UINT32, 3)}, "'tokenizer.ggml.pre' must be a string"),
         ({"merges": None}, "'tokenizer.ggml.merges' must be an array of strings"),
         ({"merges": (ARRAY, (INT32, [1]))}, "'tokenizer.ggml.merges' must be an array of strings"),
@@ -327,6 +257,10 @@ def test_hostile_spm_vocabulary(tmp_path, change, problem):
         ({"merges": (ARRAY, (STRING, ["ab"]))}, "has b'ab' as entry 0, which names no token"),
         ({"merges": (ARRAY, (STRING, ["", "a b"]))}, "has b'' as entry 0, which names no token"),
         ({"merges": (ARRAY, (STRING, ["a\nb b"]))}, "as entry 0, which names no token"),
+        (
+            {"merges": (ARRAY, (STRING, ["a b"] * 999_999 + ["x y"]))},
+            "has b'x y' as entry 999999, which names no token",
+        ),
     ],
 )
 def test_hostile_bpe_vocabulary(tmp_path, change, problem):
@@ -347,122 +281,20 @@ def test_tokens_that_are_no_utf8(make):
     tokenizer = make(spm_keys([*WORDS, (b"\xc3", -1.0, NORMAL), (b"\xff", 0.0, CONTROL)]))
     assert tokenizer.encode("abé", parse_special=True) == [1, SPACE_AB, 3 + 0xC3, 3 + 0xA9]
     assert tokenizer.piece_bytes(264) == b"\xc3"
+    assert tokenizer.encode("\ufffd", add_special=False, parse_special=True)[1:] == [
+        3 + byte for byte in b"\xef\xbf\xbd"
+    ]
+
+
+def test_repeated_merges_and_tokens(make):
+    tokenizer = make(bpe_keys(["ab", "ab"], ["a b"] * 5))
+    assert tokenizer.decode(tokenizer.encode("abab")) == "abab"
+    assert len(tokenizer.encode("abab")) == 2
+
+
+def test_empty_name_of_a_pre_tokenizer_is_none(make):
+    assert make(bpe_keys(pre=(STRING, ""))).encode("a") == make(bpe_keys(pre=None)).encode("a") == [97]
 
 
 def test_lone_surrogates_are_replaced(make):
     assert make(bpe_keys()).encode("a\udc80") == make(bpe_keys()).encode("a\ufffd")
-
-
-# Real vocabularies
-
-
-@pytest.fixture(scope="module")
-def vocabulary(shared_data):
-    made: dict[str, Tokenizer] = {}
-
-    def open_vocabulary(name: str) -> Tokenizer:
-        if name not in made:
-            made[name] = from_gguf(shared_data / "vocab" / f"ggml-vocab-{name}.gguf")
-        return made[name]
-
-    return open_vocabulary
-
-
-@pytest.mark.parametrize("name", VOCABULARIES)
-def test_real_vocabulary(vocabulary, shared_data, name):
-    base = shared_data / "vocab" / f"ggml-vocab-{name}.gguf"
-    with open(f"{base}.inp", encoding="utf-8", newline="") as file:
-        texts = file.read().split("\n__ggml_vocab_test__\n")
-    with open(f"{base}.out", encoding="utf-8") as file:
-        lines = file.read().split("\n")[: len(texts)]
-    expected = [[int(number) for number in line.split()] for line in lines]
-    assert [vocabulary(name).encode(text, add_special=False) for text in texts] == expected
-    assert [vocabulary(name).decode(ids) for ids in expected] == texts
-
-
-@pytest.mark.parametrize("name", VOCABULARIES)
-def test_real_vocabulary_returns_any_text(vocabulary, name):
-    tokenizer, chance = vocabulary(name), random.Random(8)
-    lacking = {chr(byte) for byte in range(128) if not tokenizer.encode(chr(byte), add_special=False)}
-    assert bool(lacking) == (name == "falcon")  # some control characters
-    for _ in range(300):
-        text = "".join(letter for letter in random_text(chance) if letter not in lacking)
-        assert tokenizer.decode(tokenizer.encode(text, add_special=False)) == text
-        assert tokenizer.decode(tokenizer.encode(text), skip_special=True) == text
-
-
-def check_cases(tokenizer: Tokenizer, folder) -> None:
-    cases = json.loads((folder / "expected.json").read_text(encoding="utf-8"))["cases"]
-    assert len(cases) > 50
-    for case in cases:
-        assert tokenizer.encode(case["text"], add_special=False) == case["ids"], case["text"]
-        assert (tokenizer.decode(case["ids"]) == case["text"]) == case["round"], case["text"]
-
-
-@pytest.mark.parametrize(("folder", "name"), [("llama2", "llama-spm"), ("llama3", "llama-bpe"), ("qwen2", "qwen2")])
-def test_expected_ids(vocabulary, shared_data, folder, name):
-    check_cases(vocabulary(name), shared_data / "tokenizers" / folder)
-
-
-def test_expected_ids_of_opt(shared_data, tmp_path):
-    folder = shared_data / "tokenizers" / "opt"
-    ids = json.loads((folder / "gpt2-vocab.json").read_text(encoding="utf-8"))
-    lines = (folder / "gpt2-merges.txt").read_text(encoding="utf-8").split("\n")
-    keys = {"model": (STRING, "gpt2"), "pre": (STRING, "gpt-2"), "tokens": (ARRAY, (STRING, sorted(ids, key=ids.get)))}
-    merges = (ARRAY, (STRING, [line for line in lines if line and not line.startswith("#version")]))
-    check_cases(from_gguf(write_vocabulary(tmp_path / "v.gguf", merges=merges, **keys)), folder)
-
-
-def protobuf_fields(data: bytes):
-    """(field number, value) of a protobuf message: an integer, or the bytes of anything else."""
-
-    def varint(at: int) -> tuple[int, int]:
-        value = shift = 0
-        while True:
-            value |= (data[at] & 127) << shift
-            at, shift = at + 1, shift + 7
-            if data[at - 1] < 128:
-                return value, at
-
-    position = 0
-    while position < len(data):
-        tag, position = varint(position)
-        if tag & 7 == 0:
-            value, position = varint(position)
-        else:
-            size, position = varint(position) if tag & 7 == 2 else (4, position)
-            value, position = data[position : position + size], position + size
-        yield tag >> 3, value
-
-
-def keys_of_sentencepiece(model: bytes):
-    """What a converter writes for a SentencePiece model, read without the library."""
-    pieces = [dict(protobuf_fields(value)) for field, value in protobuf_fields(model) if field == 1]
-    normalizer = dict(protobuf_fields(next(value for field, value in protobuf_fields(model) if field == 3)))
-    scores = [int.from_bytes(piece.get(2, b""), "little") for piece in pieces]
-    return {
-        "model": (STRING, "llama"),
-        "tokens": (ARRAY, (STRING, [piece[1] for piece in pieces])),
-        "scores": (ARRAY, (FLOAT32, memoryview(b"".join(s.to_bytes(4, "little") for s in scores)).cast("f").tolist())),
-        "token_type": (ARRAY, (INT32, [piece.get(3, NORMAL) for piece in pieces])),
-        "add_space_prefix": (BOOL, normalizer.get(3, 1)),
-        "remove_extra_whitespaces": (BOOL, normalizer.get(4, 1)),
-        "precompiled_charsmap": (ARRAY, (UINT8, list(normalizer.get(2, b"")))),
-    }
-
-
-@pytest.mark.parametrize("name", SENTENCEPIECE)
-def test_sentencepiece_models(shared_data, tmp_path, name):
-    import sentencepiece
-
-    folder = shared_data / "tokenizers" / name
-    keys = keys_of_sentencepiece((folder / "tokenizer.model").read_bytes())
-    tokenizer = from_gguf(write_vocabulary(tmp_path / "v.gguf", **keys))
-    check_cases(tokenizer, folder)
-    original = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    chance = random.Random(9)
-    for _ in range(500):
-        text = random_text(chance)
-        ids = original.EncodeAsIds(text)
-        assert tokenizer.encode(text, add_special=False) == ids, text
-        assert tokenizer.decode(ids) == original.DecodeIds(ids), text

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from edgellama.commands import prompt
+from edgellama.commands import UsageError, model_options, prompt
 
 if TYPE_CHECKING:
     from edgellama.tokenizer import Tokenizer
@@ -12,24 +12,35 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a GGUF file; its tokenizer is enough")
     prompt.add_arguments(parser)
+    parser.add_argument(
+        "--decode", type=model_options.token_ids, metavar="1,2,3", help="the way back: the text of these ids"
+    )
     parser.add_argument("--no-special", action="store_true", help="leave out the BOS and EOS tokens the model wants")
     parser.add_argument("--parse-special", action="store_true", help="read texts like <s> as control tokens")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--ids", action="store_true", help="print the ids in one line")
+    form.add_argument("--count", action="store_true", help="print how many tokens there are, and nothing else")
     form.add_argument("--json", action="store_true", help="print one JSON object with ids and pieces")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the tokens; 0. Raises EdgellamaError for a file or a text that cannot be read."""
+    """Print the tokens; 0. Raises EdgellamaError for a file, a text or an id that does not work."""
     from edgellama.tokenizer import from_gguf
 
-    text = prompt.read(args)
+    if args.decode and prompt.is_given(args):
+        raise UsageError("--decode stands in place of a text: leave out -p and -f")
+    text = None if args.decode else prompt.read(args)
     tokenizer = from_gguf(args.model)
-    ids = tokenizer.encode(text, add_special=not args.no_special, parse_special=args.parse_special)
+    special = {"add_special": not args.no_special, "parse_special": args.parse_special}
+    ids = args.decode or tokenizer.encode(text, **special)
     if args.ids:
         print(*ids)
+    elif args.count:
+        print(len(ids))
     elif args.json:
         print(_as_json(ids, tokenizer))
+    elif args.decode:
+        print(tokenizer.decode(ids))
     else:
         for index in ids:
             print(f"{index:>7}  {_quoted(tokenizer.piece_bytes(index))}")

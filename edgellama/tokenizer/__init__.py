@@ -15,6 +15,7 @@ from edgellama.tokenizer.spm import SentencePieceTokenizer
 __all__ = ["TokenStream", "Tokenizer", "from_gguf"]
 
 _KINDS: dict[str, type[Tokenizer]] = {"llama": SentencePieceTokenizer, "gpt2": BPETokenizer}
+_NO_VOCABULARY = ("no_vocab", "none")
 
 
 def from_gguf(source: str | os.PathLike[str] | GGUFFile) -> Tokenizer:
@@ -26,6 +27,10 @@ def from_gguf(source: str | os.PathLike[str] | GGUFFile) -> Tokenizer:
         with open_gguf(source) as file:
             return from_gguf(file)
     kind = source.get("tokenizer.ggml.model", str)
+    if kind in _NO_VOCABULARY:
+        raise ModelError(
+            f"{source.path}: the file has no vocabulary (it says {kind!r}), so give it ids instead of a text"
+        )
     if kind not in _KINDS:
         known = ", ".join(sorted(_KINDS))
         raise ModelError(f"{source.path}: the tokenizer kind {kind[:40]!r} is not supported; supported are {known}")

@@ -11,14 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
 
-import numpy as np
-
 from edgellama.errors import EdgellamaError
 from edgellama.gguf import GGUFFile
 from edgellama.tokenizer.special import SpecialTokens
 from edgellama.tokenizer.vocabulary import KEY, TokenType, Vocabulary
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_MARK = "\ufdd0"  # a noncharacter, which no text means: it keeps a control token's text from being read as the token
 
 
 class Tokenizer(ABC):
@@ -39,7 +38,7 @@ class Tokenizer(ABC):
         self.end_ids = self.vocabulary.end_ids
         self.adds_bos = file.get(KEY + "add_bos_token", bool, self.adds_bos)
         self.adds_eos = file.get(KEY + "add_eos_token", bool, False)
-        self._special = np.isin(self.vocabulary.types, (TokenType.CONTROL, TokenType.UNKNOWN))  # (vocab_size,) bool
+        self._special = frozenset(self.vocabulary.ids_of_types(TokenType.CONTROL, TokenType.UNKNOWN))
 
     @abstractmethod
     def encode_text(self, text: str) -> list[int]:
@@ -56,11 +55,33 @@ class Tokenizer(ABC):
         outside. Characters that UTF-8 cannot carry (lone surrogates) count as U+FFFD.
         """
         ids = [self.bos_id] if add_special and self.adds_bos and self.bos_id is not None else []
-        special = self._all_special if parse_special else self._always_special
+        special, encode = self._always_special, self.encode_text
+        if parse_special:
+            special, encode = self._all_special, self._encode_protected
         for part in special.split(_SURROGATES.sub("\ufffd", text)):
-            ids.extend([part] if isinstance(part, int) else self.encode_text(part))
+            ids.extend([part] if isinstance(part, int) else encode(part))
         if add_special and self.adds_eos and self.eos_id is not None:
             ids.append(self.eos_id)
+        return ids
+
+    def protect(self, text: str) -> str:
+        """`text` marked so that encode() with `parse_special` reads no control token in it, only text.
+
+        For what a user wrote and a template puts between its own control tokens.
+        """
+        parts = []
+        for part in self._all_special.split(text.replace(_MARK, "\ufffd")):
+            piece = part if isinstance(part, str) else self.vocabulary.tokens[part].decode(errors="replace")
+            is_forged = not isinstance(part, str) and self.is_special(part)
+            parts.append(piece[:1] + _MARK + piece[1:] if is_forged else piece)
+        return "".join(parts)
+
+    def _encode_protected(self, text: str) -> list[int]:
+        if _MARK not in text:
+            return self.encode_text(text)
+        ids: list[int] = []
+        for part in self._always_special.split(text.replace(_MARK, "")):
+            ids.extend([part] if isinstance(part, int) else self.encode_text(part))
         return ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -84,7 +105,7 @@ class Tokenizer(ABC):
 
     def is_special(self, token_id: int) -> bool:
         """Whether a token is a control or unknown token, which is no part of a text."""
-        return 0 <= token_id < self.vocab_size and bool(self._special[token_id])
+        return token_id in self._special
 
     @cached_property
     def _always_special(self) -> SpecialTokens:

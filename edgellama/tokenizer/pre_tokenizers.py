@@ -2,7 +2,8 @@
 
 A row holds regular expressions that are applied one after the other: each splits the pieces that the one before it
 left, into its matches and the gaps between them. The patterns are those of the models' own tokenizer.json, or of
-llama.cpp where the name is llama.cpp's own ("default").
+llama.cpp where the name is llama.cpp's own ("default") or the original is not public. The names, too, are llama.cpp's:
+its converters write them.
 """
 
 from dataclasses import dataclass
@@ -35,12 +36,18 @@ class PreTokenizer:
 
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_WORD = rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+"
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_WORD = rf"{_CONTRACTION}|{_LETTERS}"
 _SYMBOLS = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
-_CASED_WORD = (  # a capitalised or lower-case word ends where the case changes
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+CONTRACTION"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*CONTRACTION"
-)
+
+
+def _cased_word(contraction: str = "", without: str = "") -> str:
+    """A word of capitals, then lower-case letters, either part optional; `without`: what its letters must not be."""
+    upper = rf"[\p{{Lu}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}{without}]"
+    lower = rf"[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}{without}]"
+    before = r"[^\r\n\p{L}\p{N}]?"
+    return rf"{before}{upper}*{lower}+{contraction}|{before}{upper}+{lower}*{contraction}"
+
 
 _GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3_WORDS = rf"{_WORD}|\p{{N}}{{1,3}}|{_SYMBOLS}|{_SPACES}"
@@ -49,18 +56,25 @@ _QWEN35_WORDS = (
     rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
     rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
 )
-_TEKKEN_WORDS = rf"{_CASED_WORD.replace('CONTRACTION', '')}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
-_GPT4O_WORDS = (
-    rf"{_CASED_WORD.replace('CONTRACTION', _CONTRACTION + '?')}"
-    rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
-)
-_BAILING_WORDS = rf"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_SYMBOLS}|\s*[\r\n]|\s+(?!\S)|\s+"
+_JAIS2_SPACES = "".join(rf"|\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4, "1,2"))
+_JAIS2_WORDS = rf"{_WORD}|\p{{N}}{{1,3}}|{_SYMBOLS}|\s*[\r\n]+{_JAIS2_SPACES}|\s"
+_PATHS = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
+_TEKKEN_WORDS = rf"{_cased_word()}|\p{{N}}|{_PATHS}|{_SPACES}"
+_GPT4O_WORDS = rf"{_cased_word(_CONTRACTION + '?')}|\p{{N}}{{1,3}}|{_PATHS}|{_SPACES}"
+_YOUTU_WORDS = rf"{_cased_word(_CONTRACTION + '?')}|\p{{N}}|{_PATHS}|{_SPACES}"
+_NOT_HAN_WORD = _cased_word(_CONTRACTION + "?", without=r"--\p{Han}")  # the difference of two sets, which needs (?V1)
+_KIMI_WORDS = rf"(?V1)\p{{Han}}+|{_NOT_HAN_WORD}|\p{{N}}{{1,3}}|{_SYMBOLS}|{_SPACES}"
+_BAILING_WORDS = rf"'(?i:[sdmt]|ll|ve|re)|{_LETTERS}|\p{{N}}|{_SYMBOLS}|\s*[\r\n]|\s+(?!\S)|\s+"
 _SEED_WORDS = rf"{_WORD}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}"
-_BLOOM_WORDS = r" ?[^(\s|.,!?…。，、।۔،)]+"
-_DEEPSEEK_V3_WORDS = (
-    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
-    rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}"
+_EXAONE_MOE_WORDS = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
 )
+_BLOOM_WORDS = r" ?[^(\s|.,!?…。，、।۔،)]+"
+_DEEPSEEK_V3_START = (
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+"""
+)
+_DEEPSEEK_V3_WORDS = rf"{_DEEPSEEK_V3_START}[\r\n]*|{_SPACES}"
 _CASED_LETTERS = (  # as the DeepSeek LLM tokenizer lists them; no Unicode property is the same set
     r"A-Za-z\u00B5\u00C0-\u00D6\u00D8-\u00F6\u00F8-\u01BA\u01BC-\u01BF\u01C4-\u0293\u0295-\u02AF\u0370-\u0373"
     r"\u0376\u0377\u037B-\u037D\u037F\u0386\u0388-\u038A\u038C\u038E-\u03A1\u03A3-\u03F5\u03F7-\u0481\u048A-\u052F"
@@ -73,80 +87,94 @@ _CASED_LETTERS = (  # as the DeepSeek LLM tokenizer lists them; no Unicode prope
     r"\uFB00-\uFB06\uFB13-\uFB17\uFF21-\uFF3A\uFF41-\uFF5A\U00010400-\U0001044F\U000104B0-\U000104D3"
     r"\U000104D8-\U000104FB\U00010C80-\U00010CB2\U00010CC0-\U00010CF2\U000118A0-\U000118DF\U0001E900-\U0001E943"
 )
-_DEEPSEEK_CJK = "[一-龥ࠀ-一가-퟿]+"
+_DEEPSEEK_CJK = r"[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+"
+_CJK = r"[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+"
+_YOUTU_SCRIPTS = (
+    r"[\uAC00-\uD7A3\u3131-\u318E]+|[\uFF01\u2026\u201C\u201D\u2018\u2019\u2014\uFF1A\uFF1B\uFF0C\u3001-\u303F"
+    rf"\uFE30-\uFE4F]+|[\u3105-\u312F]+|{_CJK}"
+)
+_AFMOE_SCRIPTS = (
+    r"[\u4E00-\u9FFF\u3400-\u4DBF\uF900-\uFAFF\u3040-\u309F\u30A0-\u30FF\uFF65-\uFF9F\u2F00-\u2FDF\u0E40-\u0E7F"
+    r"\u0E80-\u0EFF\u1780-\u17FF\u1000-\u109F\uAA60-\uAA7F\uA9E0-\uA9FF\uAC00-\uD7AF\u1100-\u11FF]+"
+)
 
-_GPT2 = PreTokenizer((_GPT2_WORDS,))
-_DIGITS_GPT2 = PreTokenizer((r"\p{N}", _GPT2_WORDS))
-_LLAMA3 = PreTokenizer((_LLAMA3_WORDS,), whole_words=True, adds_bos=True)
-_LLAMA3_MERGED = PreTokenizer((_LLAMA3_WORDS,))
-_QWEN2 = PreTokenizer((_QWEN2_WORDS,))
-_BLOOM = PreTokenizer((_BLOOM_WORDS,))
-_BAILING = PreTokenizer((_BAILING_WORDS,))
-_GPT4O = PreTokenizer((_GPT4O_WORDS,))
-_DEEPSEEK_V3 = PreTokenizer((r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", _DEEPSEEK_V3_WORDS))
+# Digits in threes from the right: the first one or two of a run are cut off, after which threes from the left will do.
+# The originals look at all that is left of a run from every digit of it, in time that grows with the run's square.
+_HEAD_OF_THREES = r"\A\d{1,2}(?=(?:\d{3})+\z)"
+_NUMBER = r"(?<!\d)\d++(?![\p{L}\p{M}\p{N}\p{Pc}])"  # none in 1234th
+_START_OF_THREES = r"(?<=(?<!\d)\d{0,2})(?=(?:\d{3})++(?!\d))"
 
-PRE_TOKENIZERS = {
-    "bailingmoe": _BAILING,
-    "bailingmoe2": _BAILING,
-    "bloom": _BLOOM,
-    "chatglm-bpe": _LLAMA3_MERGED,
-    "codeshell": _DIGITS_GPT2,
-    "command-r": _DIGITS_GPT2,
-    "dbrx": _LLAMA3_MERGED,
-    "deepseek-coder": PreTokenizer(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _DEEPSEEK_CJK, r"\p{N}")),
-    "deepseek-llm": PreTokenizer(
-        (
-            "[\r\n]",
-            rf"\s?[{_CASED_LETTERS}]+",
-            r"\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
-            r"\s+$",
-            _DEEPSEEK_CJK,
-            r"\p{N}+",
-        )
+_CHAMELEON = PreTokenizer(
+    (
+        "<sentinel:[0-9]+>",
+        "IMGIMG[A-I]{1,4}Z",
+        "[\t\n]|    |  ",
+        r"\p{N}",
+        r"[\p{P}!-/:-@\[-`{-~]",
+        _GPT2_WORDS,
     ),
-    "deepseek-r1-qwen": _QWEN2,
-    "deepseek-v3": _DEEPSEEK_V3,
-    "default": PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]")),
-    "exaone": _DIGITS_GPT2,
-    "exaone4": _GPT2,
-    "falcon": PreTokenizer((r"[\p{P}\$\+<=>\^~\|`]+", _GPT2_WORDS, "[0-9][0-9][0-9]")),
-    "falcon-h1": _LLAMA3,
-    "falcon3": _LLAMA3,
-    "gigachat": _GPT2,
-    "glm4": _LLAMA3_MERGED,
-    "gpt-2": _GPT2,
-    "gpt-4o": _GPT4O,
-    "gpt3-finnish": _BLOOM,
-    "granite-docling": _GPT2,
-    "grok-2": _QWEN2,
-    "hunyuan": _QWEN2,
-    "hunyuan-dense": _DEEPSEEK_V3,
-    "jais": _GPT2,
-    "lfm2": _LLAMA3,
-    "llada-moe": _BAILING,
-    "llama-bpe": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama4": _GPT4O,
-    "megrez": _QWEN2,
-    "mellum": _GPT2,
-    "midm-2.0": _LLAMA3,
-    "minerva-7b": _DIGITS_GPT2,
-    "mpt": _GPT2,
-    "olmo": _GPT2,
-    "phi-2": _GPT2,
-    "pixtral": _LLAMA3,
-    "poro-chat": _BLOOM,
-    "qwen2": _QWEN2,
-    "qwen35": PreTokenizer((_QWEN35_WORDS,)),
-    "refact": _DIGITS_GPT2,
-    "roberta-bpe": _GPT2,
-    "seed-coder": PreTokenizer((_SEED_WORDS,)),
-    "smaug-bpe": _LLAMA3_MERGED,
-    "smollm": _DIGITS_GPT2,
-    "stablelm2": _QWEN2,
-    "starcoder": _DIGITS_GPT2,
-    "tekken": PreTokenizer((_TEKKEN_WORDS,), whole_words=True, adds_bos=True),
-    "trillion": _GPT2,
-    "viking": PreTokenizer((_BLOOM_WORDS, r"\p{N}")),
-}
+    adds_bos=True,
+)
+_DEEPSEEK_CODER = PreTokenizer(("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _DEEPSEEK_CJK, r"\p{N}"))
+_DEEPSEEK_LLM = PreTokenizer(
+    (
+        "[\r\n]",
+        rf"\s?[{_CASED_LETTERS}]+",
+        r"\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
+        r"(?<!\s)\s++$",  # \s+$, tried once for a run of spaces
+        _DEEPSEEK_CJK,
+        r"\p{N}+",
+    )
+)
+_SPARK = PreTokenizer((r"\p{N}{1,3}", _CJK, rf"{_DEEPSEEK_V3_START}|[\r\n]|\s+(?!\S)|\s+", r"\p{N}"))
+_AFMOE = PreTokenizer(
+    (r"\p{N}+", _HEAD_OF_THREES.replace(r"\d", r"\p{N}"), r"\p{N}{1,3}", _AFMOE_SCRIPTS, _DEEPSEEK_V3_WORDS)
+)
+
+_NAMES = (
+    (PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2_WORDS, r"\p{N}+", "[0-9][0-9][0-9]")), "default"),
+    (PreTokenizer((r"[\p{P}\$\+<=>\^~\|`]+", _GPT2_WORDS, "[0-9][0-9][0-9]")), "falcon"),
+    (
+        PreTokenizer((_GPT2_WORDS,)),
+        "gpt-2 gpt-neox gptneox pythia mpt olmo phi-2 jais exaone4 gigachat granite-docling mellum trillion a.x-4.0"
+        " modern-bert roberta-bpe jina-v1-en jina-v2-code jina-v2-de jina-v2-es jina-de jina-es",
+    ),
+    (
+        PreTokenizer((r"\p{N}", _GPT2_WORDS)),
+        "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2",
+    ),
+    (
+        PreTokenizer((_LLAMA3_WORDS,), whole_words=True, adds_bos=True),
+        "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+    ),
+    (PreTokenizer((_LLAMA3_WORDS,), whole_words=True), "glm4 glm5"),
+    (PreTokenizer((_LLAMA3_WORDS,)), "chatglm-bpe dbrx smaug-bpe"),
+    (PreTokenizer((r"\p{N}{1,3}", _LLAMA3_WORDS), whole_words=True), "minicpm5"),
+    (PreTokenizer((_JAIS2_WORDS,)), "jais-2"),
+    (
+        PreTokenizer((_QWEN2_WORDS,)),
+        "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2",
+    ),
+    (PreTokenizer((_QWEN35_WORDS,)), "qwen35"),
+    (PreTokenizer((r"[^\n]+|\n+", _QWEN2_WORDS)), "laguna"),
+    (PreTokenizer((rf"{_LETTERS}|\p{{N}}|{_SYMBOLS}|{_SPACES}",)), "ufakzeka"),
+    (PreTokenizer((_TEKKEN_WORDS,), whole_words=True, adds_bos=True), "tekken"),
+    (PreTokenizer((_GPT4O_WORDS,)), "gpt-4o llama4 kanana2 talkie minimax-m2"),
+    (PreTokenizer((_GPT4O_WORDS,), whole_words=True), "granite-embed-multi-97m"),
+    (PreTokenizer((_NUMBER, _HEAD_OF_THREES, _GPT4O_WORDS)), "tiny_aya cohere2moe"),
+    (PreTokenizer((_YOUTU_SCRIPTS, _YOUTU_WORDS), whole_words=True), "youtu"),
+    (PreTokenizer((_KIMI_WORDS,)), "kimi-k2"),
+    (_DEEPSEEK_LLM, "deepseek-llm"),
+    (_DEEPSEEK_CODER, "deepseek-coder"),
+    (PreTokenizer((r"\p{N}{1,3}", _CJK, _DEEPSEEK_V3_WORDS)), "deepseek-v3 hunyuan-dense joyai-llm hy_v4"),
+    (_SPARK, "spark2_5"),
+    (_AFMOE, "afmoe"),
+    (PreTokenizer((_BAILING_WORDS,)), "bailingmoe bailingmoe2 llada-moe"),
+    (PreTokenizer((_SEED_WORDS,)), "seed-coder"),
+    (PreTokenizer((_EXAONE_MOE_WORDS,)), "exaone-moe"),
+    (PreTokenizer((_BLOOM_WORDS,)), "bloom poro-chat gpt3-finnish"),
+    (PreTokenizer((_BLOOM_WORDS, r"\p{N}")), "viking"),
+    (PreTokenizer((r"\p{N}+", _START_OF_THREES, r"\d{3}(?=\d)")), "superbpe"),
+    (_CHAMELEON, "chameleon"),
+)
+PRE_TOKENIZERS = {name: pre_tokenizer for pre_tokenizer, names in _NAMES for name in names.split()}

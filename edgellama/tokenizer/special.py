@@ -10,9 +10,10 @@ class SpecialTokens:
     """The tokens of some types, found in a text as a whole; of two that begin at one place the longer."""
 
     def __init__(self, vocabulary: Vocabulary, types: Iterable[TokenType]):
-        ids = vocabulary.ids_of_types(*types)
-        # A token that is no UTF-8 stands in no text; with U+FFFD it stays in the table and does no harm.
-        self._ids = {vocabulary.tokens[index].decode(errors="replace"): index for index in ids}
+        tokens = [(vocabulary.tokens[index], index) for index in vocabulary.ids_of_types(*types)]
+        texts = [(token.decode(errors="replace"), token, index) for token, index in tokens]
+        # A token that is no UTF-8 stands in no text.
+        self._ids = {text: index for text, token, index in texts if text.encode() == token}
         self._ids.pop("", None)
         longest_first = sorted(self._ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)))

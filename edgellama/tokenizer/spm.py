@@ -30,6 +30,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, file: GGUFFile):
         super().__init__(file)
+        self._byte_ids = frozenset(self.vocabulary.ids_of_types(TokenType.BYTE))
         self._adds_space = file.get(KEY + "add_space_prefix", bool, True)
         self._removes_spaces = file.get(KEY + "remove_extra_whitespaces", bool, False)
         self.leading_spaces = math.inf if self._removes_spaces else int(self._adds_space)
@@ -42,8 +43,8 @@ class SentencePieceTokenizer(Tokenizer):
         return [index for index in ids if index < self.vocab_size]
 
     def _bytes_of(self, token_id: int) -> bytes:
-        token, kind = self.vocabulary.tokens[token_id], self.vocabulary.types[token_id]
-        if kind == TokenType.BYTE:
+        token = self.vocabulary.tokens[token_id]
+        if token_id in self._byte_ids:
             return bytes([int(token[3:5], 16)])
         return token if self.is_special(token_id) else token.replace(_SPACE, b" ")
 

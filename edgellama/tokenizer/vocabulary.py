@@ -27,8 +27,11 @@ class TokenType(IntEnum):
 
 KEY = "tokenizer.ggml."
 _NONE = (4294967295, -1)
+# Where SentencePiece puts them, for files that do not say (SentencePiece's TrainerSpec: bos_id, eos_id).
+_SENTENCEPIECE_IDS = {"bos_token_id": 1, "eos_token_id": 2}
 
-# Many files name no end-of-turn token, or only one of several; chat models stop at any of these.
+# Many files name no end-of-turn token, or only one of several, or do not say that it is a control token. Models stop at
+# any of these; the last three end what a code model fills in.
 _END_TEXTS = (
     "<|eot_id|>",
     "<|eom_id|>",
@@ -40,8 +43,16 @@ _END_TEXTS = (
     "<|end_of_text|>",
     "<end_of_turn>",
     "<end_of_utterance>",
+    "<eos>",
     "<EOT>",
     "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "[e~[",
+    "<｜end▁of▁sentence｜>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
 )
 
 
@@ -60,7 +71,9 @@ class Vocabulary:
         self.bos_id = self._id(file, "bos_token_id")
         self.eos_id = self._id(file, "eos_token_id")
         self.unknown_id = self._id(file, "unknown_token_id")
-        self.end_ids = self._end_ids(file)
+        known_ends = {text: self.id_of[text.encode()] for text in _END_TEXTS if text.encode() in self.id_of}
+        self.types[list(known_ends.values())] = TokenType.CONTROL
+        self.end_ids = self._end_ids(file, known_ends)
 
     def fail(self, key: str, problem: str) -> None:
         """Raise the ModelError "FILE: key 'tokenizer.ggml.KEY' PROBLEM"."""
@@ -104,16 +117,22 @@ class Vocabulary:
 
     def _id(self, file: GGUFFile, key: str) -> int | None:
         value = file.get(KEY + key, int, None)
-        if value is None or value in _NONE:
+        if value is None:
+            return self._usual_id(file, key)
+        if value in _NONE:
             return None
         if not 0 <= value < len(self.tokens):
             self.fail(key, f"is {value}, and the vocabulary ends at {len(self.tokens) - 1}")
         return value
 
-    def _end_ids(self, file: GGUFFile) -> set[int]:
+    def _usual_id(self, file: GGUFFile, key: str) -> int | None:
+        index = _SENTENCEPIECE_IDS.get(key) if file.get(KEY + "model", str, None) == "llama" else None
+        is_there = index is not None and index < len(self.tokens) and self.types[index] == TokenType.CONTROL
+        return index if is_there else None
+
+    def _end_ids(self, file: GGUFFile, known: dict[str, int]) -> set[int]:
         """The ids after which a model has nothing more to say: those the file names and those known by their text."""
         named = {self.eos_id, self._id(file, "eot_token_id"), self._id(file, "eom_token_id")} - {None}
-        known = {text: self.id_of[text.encode()] for text in _END_TEXTS if text.encode() in self.id_of}
         # In the harmony format a turn goes on after <|end|>, and only <|return|> and <|call|> finish it.
         if {"<|return|>", "<|call|>"} <= known.keys():
             named.discard(known.pop("<|end|>", None))
