@@ -6,14 +6,25 @@ NumPy, llvmlite and the tokenizers are imported by load(), not by this module.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .chat.conversation import Conversation as Conversation
+    from .errors import EdgellamaError as EdgellamaError
+    from .generation import Answer as Answer
     from .model import Model as Model
-    from .sampler import SampleOptions as SampleOptions
+    from .sampling import SampleOptions as SampleOptions
     from .session import Session as Session
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"Model": "model", "load": "model", "Session": "session", "SampleOptions": "sampler"}
-__all__ = ["Model", "SampleOptions", "Session", "load"]
+_PUBLIC = {
+    "Answer": "generation",
+    "Conversation": "chat.conversation",
+    "EdgellamaError": "errors",
+    "Model": "model",
+    "SampleOptions": "sampling",
+    "Session": "session",
+    "load": "loading",
+}
+__all__ = ["Answer", "Conversation", "EdgellamaError", "Model", "SampleOptions", "Session", "load"]
 
 
 def __getattr__(name: str) -> Any:

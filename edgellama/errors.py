@@ -11,3 +11,11 @@ class GGUFError(EdgellamaError):
 
 class ModelError(EdgellamaError):
     """A readable file that is no model this runtime can run (wrong or missing keys, tensors, shapes)."""
+
+
+class ContextFullError(EdgellamaError):
+    """Tokens that do not fit into a session's context."""
+
+
+class CancelledError(EdgellamaError):
+    """What an answer's steps raise once it is cancelled; callers see a finish reason instead."""

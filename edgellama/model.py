@@ -1,31 +1,34 @@
 """A loaded model: its program bound to this machine, its tokenizer, and the lock under which steps run."""
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import arch
 from .arch.spec import check_tensors
-from .cache_layout import KV_TYPES
 from .config import ModelConfig
-from .device import MOST_THREADS
 from .errors import EdgellamaError
-from .frame import PAGE_POSITIONS, Frame
+from .fair_lock import FairLock
+from .fp8 import join_scales
+from .frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from .gguf import open_gguf
-from .kv_cache import PageTable
+from .kv_cache import PageTable, page_bytes
 from .program import Builder
+from .slots import Slots
 
 if TYPE_CHECKING:
-    from .session import GenerationStats, Session
+    from .chat.completion import Completion
+    from .chat.conversation import ChatAnswer, Message
+    from .generation import Answer, GenerationStats
+    from .sampling import SampleOptions, Sampler
+    from .session import Session
     from .tokenizer import Tokenizer
 
 MAX_TOKENS, MAX_ROWS = 512, 64  # tokens of one step, and rows of logits it can return
-MOST_CONTEXT = 1 << 24
 DEFAULT_CONTEXT = 4096  # positions, if the model knows more and the caller asks for nothing
 
 
@@ -38,7 +41,7 @@ class StepToken:
 
 
 class Model:
-    """Made by load(). Safe to call from several threads: steps are served one after the other.
+    """Made by edgellama.load(). Safe to call from several threads: steps are served one after the other.
 
     `config` holds the model's numbers, `context` the positions of each sequence, `last_stats` the speed of the last
     generate(). Close it, or use it as a context manager, to end its threads and free its memory.
@@ -48,32 +51,34 @@ class Model:
         self, path: str | os.PathLike[str], threads: int | None, context: int | None, kv_type: str, repack: bool,
         sequences: int, progress: Callable[[str, int, int], None] | None,
     ):  # fmt: skip
-        self._lock = threading.RLock()
+        self._lock = FairLock()
+        self._running_slots: frozenset[int] = frozenset()  # whose step the machine is in
         self.file = open_gguf(path)
         try:
             self._build(threads, context, kv_type, repack, sequences, progress)
         except BaseException:
             self.file.close()
             raise
+        self.kv_type = kv_type
         self._tokenizer: Tokenizer | None = None
-        self._own_session: Session | None = None
-        self.last_stats: GenerationStats | None = None
+        self.last_answer: Answer | None = None
 
     def _build(self, threads, context, kv_type, repack, sequences, progress) -> None:
         from .cpu.machine import CpuMachine, partial_bytes
-        from .cpu.packing import LAYOUTS
+        from .cpu.packing import ALWAYS_PACKED, LAYOUTS
 
+        join_scales(self.file)
         family = arch.find(self.file.get("general.architecture", str))
         self.config = ModelConfig.from_gguf(self.file, self._vocabulary())
         check_tensors(self.file, self.config, family.TENSORS)
         self.context = self._choose_context(context)
-        packed = frozenset(LAYOUTS) if repack else frozenset()
+        packed = frozenset(LAYOUTS) if repack else ALWAYS_PACKED
         builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
         program = family.build(builder, self.config, self.context)
         n_pages = -(-self.context // PAGE_POSITIONS)
         self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)
-        self._free_slots = list(range(sequences - 1, -1, -1))
+        self.slots = Slots(self, sequences - 1)
         packing = progress and (lambda done, total: progress("packing weights", done, total))
         kernels = _load_kernels(progress)
         self.machine = CpuMachine(kernels, program, self.frame, sequences * n_pages, threads, packing)
@@ -109,27 +114,56 @@ class Model:
         """The text of token ids."""
         return self.tokenizer.decode(list(ids))
 
+    @cached_property
+    def digest(self) -> str:
+        """Tells this model from others, in hexadecimal; for files that belong to it."""
+        from .session_file import model_digest
+
+        return model_digest(self)
+
+    @property
+    def last_stats(self) -> "GenerationStats | None":
+        """Of the last answer that began."""
+        return self.last_answer.stats if self.last_answer else None
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of PAGE_POSITIONS positions of the cache, all layers."""
+        return self.machine.program.n_layers * sum(page_bytes(self.machine.program.attention))
+
+    def new_sampler(self, options: "SampleOptions") -> "Sampler":
+        """A sampler for this model's logits."""
+        from .sampling import KernelScan, Sampler
+
+        self._check_open()
+        return Sampler(options, self.config.vocab_size, KernelScan(self.machine.kernels), self.tokenizer)
+
     def new_session(self) -> "Session":
         """A sequence of its own in the cache. Raises EdgellamaError when all `sequences` of load() are in use."""
-        from .session import Session
-
         with self._lock:
-            if self.machine is None:
-                raise EdgellamaError("this model is closed")
-            if not self._free_slots:
-                raise EdgellamaError("all sequences are in use: close a session, or load with more `sequences`")
-            return Session(self, self._free_slots.pop())
+            self._check_open()
+            return self.slots.open()
 
     def release_slot(self, slot: int) -> None:
-        """Take back the pages of a closed session."""
+        """Take back the place of a closed session."""
         with self._lock:
-            self.pages.truncate(slot, 0)
-            self._free_slots.append(slot)
+            self.slots.release(slot)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """float32 (n_tokens, vocab): for every position the logits of what follows it."""
-        with self._idle_session() as session:
+        with self.slots.borrow(ids) as session:
+            session.reset()
             return session.logits(ids)
+
+    def embed(self, texts: str | Sequence[str], pooling: str = "mean", normalize: bool = True) -> np.ndarray:
+        """A vector for a text, float32 (d_model,), or for each of several, (n_texts, d_model).
+
+        `pooling`: "mean" of all tokens' hidden states after the last norm, or the "last" token's. `normalize`: to
+        length 1.
+        """
+        from .embedding import embed
+
+        return embed(self, texts, pooling, normalize)
 
     def step(self, batch: Sequence[StepToken]) -> np.ndarray:
         """One token each of several sessions in one frame; float32 (len(batch), vocab), a copy."""
@@ -149,47 +183,87 @@ class Model:
                 token.session.ids.append(int(token.token_id))
         return logits
 
-    def run_frame(self, ids, positions, slots, rows) -> np.ndarray:
-        """Check, reserve and run one frame; float32 (n_rows, vocab), valid until the next. Call it under the lock."""
-        if self.machine is None:
-            raise EdgellamaError("this model is closed")
+    def run_frame(
+        self, ids, positions, slots, rows, check: Callable[[], None] | None = None, hidden: bool = False
+    ) -> np.ndarray:
+        """Check, reserve and run one frame; valid until the next. Call it under the lock.
+
+        float32 (n_rows, vocab), or with `hidden` (n_rows, d_model): what the output matrix is applied to.
+        After interrupt(), `check` decides: the step is repeated unless it raises.
+        """
+        self._check_open()
         for slot in set(slots):
             last = max(position for position, own in zip(positions, slots, strict=True) if own == slot)
             self.pages.reserve(slot, last + 1)
+        n_rows = len(rows)
+        if hidden:  # for a few rows each worker norms for itself, and the result is in no common place
+            rows = [*rows, *[0] * max(0, FEW_ROWS + 1 - n_rows)]
         self.frame.fill(_integers(ids), _integers(positions), _integers(slots), _integers(rows))
-        return self.machine.run()
+        self._running_slots = frozenset(slots)
+        try:
+            while (values := self.machine.run_hidden() if hidden else self.machine.run()) is None:
+                if check:
+                    check()
+        finally:
+            self._running_slots = frozenset()
+        return values[:n_rows]
+
+    def _check_open(self) -> None:
+        if self.machine is None:
+            raise EdgellamaError("this model is closed")
+
+    def interrupt(self, slot: int) -> None:
+        """Ask the step of this slot, if one is running, to end early; from any thread."""
+        machine = self.machine
+        if machine is not None and slot in self._running_slots:
+            machine.cancel()
 
     @property
-    def lock(self) -> threading.RLock:
-        """Held for the length of a step."""
+    def lock(self) -> FairLock:
+        """Held for the length of a step; waiting threads are served in order."""
         return self._lock
 
-    def generate(self, prompt: str | Sequence[int], max_tokens: int = 256, **options) -> Iterator[str]:
-        """Text pieces as they are decoded, starting a new sequence; ends at the model's end token or max_tokens.
+    def generate(self, prompt: str | Sequence[int], max_tokens: int | None = 256, **options) -> "Answer":
+        """What the model says after a prompt, as text pieces while they are decoded; see Answer for the rest.
 
-        `options` are the fields of SampleOptions (temperature, top_k, top_p, min_p, repeat_penalty, seed, …).
+        `max_tokens`: None for as many as the context holds. `stop`: one or more strings that end the answer.
+        `json_schema`, `grammar` (GBNF) or `regex`: what the text must be. `logprobs`: how many of the likeliest
+        tokens to note with each. `on_full`: "stop" or "shift" when the context is full. All other options are fields
+        of SampleOptions (temperature, top_k, top_p, min_p, repeat_penalty, seed, ...).
+
+        What the cache still has of the prompt's beginning is not evaluated again.
         """
-        with self._idle_session() as session:
-            try:
-                yield from session.generate(prompt, max_tokens, **options)
-            finally:  # also when the caller stops early
-                self.last_stats = session.stats
+        from .generation import Answer
 
-    @contextmanager
-    def _idle_session(self) -> "Iterator[Session]":
-        """The model's own sequence, empty; while another generate() is using that, one of `sequences`."""
-        with self._lock:
-            session = self._own_session or self.new_session()
-            self._own_session = None
-        try:
-            session.reset()
-            yield session
-        finally:
-            with self._lock:
-                if self._own_session is None:
-                    self._own_session = session
-                else:
-                    session.close()
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else list(prompt)
+        return Answer(self, self.slots.borrow(ids), ids, max_tokens=max_tokens, **options)
+
+    def chat(
+        self, messages: "Sequence[Message]", *, tools: Sequence[dict[str, Any]] = (), template: str | None = None,
+        on_full: str = "stop", **options: Any,
+    ) -> "ChatAnswer":  # fmt: skip
+        """What the model answers to messages in OpenAI's shape ({"role": "user", "content": "..."}, ...).
+
+        `tools`: functions that it may ask for, in OpenAI's shape; what it asks for is in the answer's `tool_calls`.
+        `template`: a built-in's name or a Jinja file, in place of the model's own. `on_full`: "stop" with an error,
+        or "shift": leave the oldest turns out. `options`: as for generate(). See Conversation for a chat that keeps
+        its messages.
+        """
+        from .chat.conversation import Conversation
+
+        return Conversation(self, messages, tools=tools, template=template, on_full=on_full).answer(**options)
+
+    def create_chat_completion(self, messages: "Sequence[Message]", **options: Any) -> "Completion":
+        """As llama-cpp-python's method of that name: a dict, or with stream=True an iterator of dicts."""
+        from .chat.completion import create_chat_completion
+
+        return create_chat_completion(self, messages, **options)
+
+    def create_completion(self, prompt: str | Sequence[int], **options: Any) -> "Completion":
+        """As llama-cpp-python's method of that name: a dict, or with stream=True an iterator of dicts."""
+        from .chat.completion import create_completion
+
+        return create_completion(self, prompt, **options)
 
     def _vocabulary(self) -> int | None:
         embedding = self.file.tensors.get("token_embd.weight")
@@ -202,35 +276,6 @@ class Model:
         if context > most:
             raise EdgellamaError(f"the context must be 1 to {most} positions for this model, and is {context}")
         return context
-
-
-def load(
-    path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None, context: int | None = None,
-    kv_type: str = "f16", repack: bool = True, sequences: int = 1,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Model:  # fmt: skip
-    """Load a GGUF model.
-
-    `threads`: worker threads (default: measured or known best for this device). `context`: positions per sequence
-    (default: the model's, at most 4096). `kv_type`: "f16", "q8_0" or "f32". `repack=False` computes from the mapped
-    file: slower, but needs no memory for weights. `sequences`: how many sessions may be open besides the model's own.
-    `progress(what, done, total)` is told about long work. Raises EdgellamaError for anything that cannot be loaded.
-    """
-    if device != "cpu":
-        raise EdgellamaError(f"device must be 'cpu', and is {device!r}")
-    if kv_type not in KV_TYPES:
-        raise EdgellamaError(f"kv_type must be one of {', '.join(KV_TYPES)}, and is {kv_type!r}")
-    _check_count("threads", threads, MOST_THREADS, may_be_none=True)
-    _check_count("context", context, MOST_CONTEXT, may_be_none=True)
-    _check_count("sequences", sequences, 256)
-    return Model(path, threads, context, kv_type, repack, sequences + 1, progress)
-
-
-def _check_count(name: str, value: object, most: int, may_be_none: bool = False) -> None:
-    if value is None and may_be_none:
-        return
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
-        raise EdgellamaError(f"{name} must be an integer from 1 to {most}, and is {value!r}")
 
 
 def _load_kernels(progress: Callable[[str, int, int], None] | None):

@@ -102,7 +102,7 @@ PANEL = OpSpec("panel", {"x": "r", "out": "w"}, ("width", "pitch"))
 MATMUL = OpSpec(
     "matmul",
     {"weight": "r", "x": "r", "out": "rw", "bias": "r"},
-    ("n_rows", "n_columns", "pitch", "mode", "row_bytes"),
+    ("n_rows", "n_columns", "pitch", "mode", "row_bytes", "scale_columns"),
 )
 """out[t, r] (=, +=) sum_k weight[r, k] x[t, k] (+ bias[r]); SWIGLU: rows are gate and up halves, out = silu(g) * u."""
 

@@ -13,6 +13,7 @@ from .errors import ModelError
 from .gguf.tensor_table import TensorInfo
 from .ops import LOGIT_ROWS, TOKENS, OpSpec
 
+FLOAT_TYPES = ("f32", "f16", "bf16", "fp8_e4m3", "fp8_e5m2")  # weights that are multiplied with float32 activations
 FLOATS, QUANTIZED, PANEL, BYTES = "floats", "quantized", "panel", "bytes"  # what a buffer's rows are
 
 
@@ -64,6 +65,11 @@ class Weight:
     def row_bytes(self) -> int:
         return self.tensors[0].n_bytes // self.tensors[0].shape[0]
 
+    @property
+    def scale_columns(self) -> int:
+        """Columns that share a scale which lies outside the blocks, as FP8's do; else 0."""
+        return getattr(self.tensors[0], "scale_columns", 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Constant:
@@ -102,12 +108,18 @@ class Op:
 
 @dataclass
 class Program:
-    """The ops of one model, and where its logits appear."""
+    """The ops of one model, and where its logits appear, and before them what the output matrix is applied to."""
 
     ops: list[Op]
     logits: View
+    hidden: View  # (n_rows, d_model)
     attention: "AttentionShape"
     n_layers: int
+
+    @property
+    def hidden_end(self) -> int:
+        """How many ops it takes to make `hidden`."""
+        return 1 + max(index for index, op in enumerate(self.ops) if self.hidden in op.touched("w"))
 
     def weights(self) -> list[Weight]:
         found = (operand for op in self.ops for operand in op.operands.values() if isinstance(operand, Weight))
@@ -150,10 +162,7 @@ class Builder:
 
     def vector(self, name: str) -> Constant:
         """A one-dimensional float tensor as float32."""
-        from .formats import by_name
-
-        tensor = self.tensors[name]
-        values = by_name(tensor.type_name).decode_rows(tensor.data, tensor.shape[-1]).reshape(-1)
+        values = self.tensors[name].decode().reshape(-1)
         return Constant(name, np.ascontiguousarray(values, np.float32))
 
     def rope_table(self, inverse_frequencies: np.ndarray, magnitude: float) -> View:
@@ -227,7 +236,7 @@ class Builder:
         return self.tensors[name].type_name in self.packed_types
 
     def _runs(self, names: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Neighbours that one op can read: packed, of one format, in whole row groups, biased all or none."""
+        """Neighbours that one op can read: packed, of one format, in whole row groups, scaled and biased alike."""
         runs: list[list[str]] = []
         for name in names:
             joined = runs and self._is_packed(name) and self._can_follow(runs[-1][-1], name)
@@ -239,6 +248,7 @@ class Builder:
         return (
             a.type_id == b.type_id
             and a.shape[0] % 32 == 0
+            and getattr(a, "scale_columns", 0) == getattr(b, "scale_columns", 0)
             and bool(self._bias((first,))) == bool(self._bias((second,)))
         )
 
@@ -255,12 +265,12 @@ class Builder:
         operands = {"weight": weight, "x": self._prepare(x, weight), "out": out, "bias": bias}
         self.emit(
             ops.MATMUL, operands, x.buffer.extent, n_rows=weight.n_rows, n_columns=weight.n_columns,
-            pitch=out.buffer.width, mode=mode, row_bytes=weight.row_bytes,
+            pitch=out.buffer.width, mode=mode, row_bytes=weight.row_bytes, scale_columns=weight.scale_columns,
         )  # fmt: skip
 
     def _prepare(self, x: View, weight: Weight) -> View:
         """x in the form that the weight's format is multiplied with; made once for all that read it."""
-        kind = PANEL if weight.type_name in ("f32", "f16", "bf16") else QUANTIZED
+        kind = PANEL if weight.type_name in FLOAT_TYPES else QUANTIZED
         if (x, kind) not in self._prepared:
             name = f"{kind}.{x.width}.{x.buffer.extent}"
             out = self.buffer(name, x.width, kind, x.buffer.extent, private=True)

@@ -128,9 +128,7 @@ class ReferenceMachine:
     def matrix(self, weight: Weight) -> list[Floats]:
         """The decoded tensors of a weight, (n_rows, n_columns) each."""
         if weight not in self.matrices:
-            self.matrices[weight] = [
-                formats.by_id(tensor.type_id).decode_rows(tensor.data, weight.n_columns) for tensor in weight.tensors
-            ]
+            self.matrices[weight] = [tensor.decode() for tensor in weight.tensors]
         return self.matrices[weight]
 
     def store(self, side: CacheSide, heads: Floats) -> None:

@@ -1,38 +1,31 @@
-"""One sequence: what it has seen, its place in the cache, and generation from it."""
+"""One sequence: what it has seen, its place in the cache, and the steps that add to it."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import EdgellamaError
+from .errors import CancelledError, ContextFullError, EdgellamaError
 
 if TYPE_CHECKING:
+    from .generation import Answer, GenerationStats
     from .model import Model
 
-
-@dataclass
-class GenerationStats:
-    """What one generate() did, and how long it took."""
-
-    prompt_tokens: int = 0
-    prompt_seconds: float = 0.0
-    generated_tokens: int = 0
-    generate_seconds: float = 0.0
-    seed: int = 0
-    ids: list[int] = field(default_factory=list)
+Check = Callable[[], None]
 
 
 class Session:
-    """A sequence of tokens in a model's cache. Made by Model.new_session(); close() gives its place back."""
+    """A sequence of tokens in a model's cache. Made by Model.new_session(); close() gives its place back.
+
+    `ids` are the tokens in the cache. One answer at a time runs in a session: a new one ends the one before it.
+    """
 
     def __init__(self, model: "Model", slot: int):
         self.model, self.slot = model, slot
         self.ids: list[int] = []
-        self.stats = GenerationStats()
+        self.answer: Answer | None = None  # the one that may add tokens
 
     def __enter__(self) -> "Session":
         return self
@@ -44,6 +37,11 @@ class Session:
     def n_tokens(self) -> int:
         """Tokens in the cache: the next one's position."""
         return len(self.ids)
+
+    @property
+    def stats(self) -> "GenerationStats | None":
+        """Of the last answer."""
+        return self.answer.stats if self.answer else None
 
     def close(self) -> None:
         """Free this sequence's part of the cache."""
@@ -65,19 +63,39 @@ class Session:
             del self.ids[n_tokens:]
             self.model.pages.truncate(self.slot, n_tokens)
 
-    def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Append tokens; float32 (vocab,), the logits after the last of them."""
+    def n_common(self, ids: Sequence[int]) -> int:
+        """How many tokens at the start of `ids` this session has in its cache."""
+        n = min(len(ids), self.n_tokens)
+        differing = np.flatnonzero(np.asarray(ids[:n]) != np.asarray(self.ids[:n]))
+        return int(differing[0]) if len(differing) else n
+
+    def prefill(self, ids: Sequence[int], check: Check | None = None) -> np.ndarray:
+        """Append tokens; float32 (vocab,), the logits after the last of them.
+
+        `check()` is called before every step and after one that was interrupted; what it raises ends the prefill.
+        """
         last = None
         with self._all_or_nothing():
             for chunk, start in self._chunks(ids, self.model.frame.max_tokens):
                 is_last = start + len(chunk) == len(ids)
-                logits = self._run(chunk, [len(chunk) - 1] if is_last else [])
+                logits = self._run(chunk, [len(chunk) - 1] if is_last else [], check)
                 last = logits[0] if is_last else last
         return last
 
-    def decode(self, token_id: int) -> np.ndarray:
+    def replace(self, ids: Sequence[int], check: Check | None = None) -> np.ndarray:
+        """Make `ids` the whole sequence; float32 (vocab,), the logits after the last of them.
+
+        What the cache has of their beginning stays, the rest is evaluated. If that fails, the sequence is shorter.
+        """
+        ids = list(ids)
+        with self.model.lock:
+            self._check_fits(len(ids))
+            self.truncate(min(self.n_common(ids), max(len(ids) - 1, 0)))
+        return self.prefill(ids[self.n_tokens :], check)
+
+    def decode(self, token_id: int, check: Check | None = None) -> np.ndarray:
         """Append one token; float32 (vocab,), the logits after it."""
-        return self._run([token_id], [0])[0]
+        return self._run([token_id], [0], check)[0]
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Append tokens; float32 (n_tokens, vocab), the logits after each of them."""
@@ -87,43 +105,38 @@ class Session:
                 out[start : start + len(chunk)] = self._run(chunk, range(len(chunk)))
         return out
 
-    def generate(self, prompt: str | Sequence[int], max_tokens: int = 256, **options) -> Iterator[str]:
-        """Append a prompt and what the model says to it; yields text pieces. See Model.generate."""
-        from .sampler import SampleOptions, Sampler
+    def hidden(self, ids: Sequence[int]) -> np.ndarray:
+        """Append tokens; float32 (n_tokens, d_model), what the output matrix would be applied to for each of them."""
+        out = np.empty((len(ids), self.model.config.d_model), np.float32)
+        with self._all_or_nothing():
+            for chunk, start in self._chunks(ids, self.model.frame.max_rows):
+                out[start : start + len(chunk)] = self._run(chunk, range(len(chunk)), hidden=True)
+        return out
+
+    def generate(self, prompt: str | Sequence[int], max_tokens: int | None = 256, **options) -> "Answer":
+        """Append a prompt and what the model says to it. See Model.generate."""
+        from .generation import Answer
 
         model = self.model
         ids = model.tokenize(prompt, add_special=self.n_tokens == 0) if isinstance(prompt, str) else list(prompt)
-        sampler = Sampler(SampleOptions(**options), model.config.vocab_size)
-        self.stats = GenerationStats(prompt_tokens=len(ids), seed=sampler.seed)
-        begin = time.perf_counter()
-        logits = self.prefill(ids)
-        self.stats.prompt_seconds = time.perf_counter() - begin
-        for token_id in ids:
-            sampler.accept(token_id)
-        yield from self._decode_loop(sampler, logits, max_tokens)
+        return Answer(model, nullcontext(self), ids, appends=True, max_tokens=max_tokens, **options)
 
-    def _decode_loop(self, sampler, logits: np.ndarray, max_tokens: int) -> Iterator[str]:
-        tokenizer = self.model.tokenizer
-        stream = tokenizer.stream(at_start=all(map(tokenizer.is_special, self.ids)))
-        room = min(max_tokens, self.model.context - self.n_tokens + 1)
-        begin = time.perf_counter()
-        for count in range(1, room + 1):
-            token_id = sampler.sample(logits)
-            sampler.accept(token_id)
-            if token_id in tokenizer.end_ids:
-                break
-            self.stats.ids.append(token_id)
-            self.stats.generated_tokens = count
-            piece = stream.push(token_id)
-            if piece:
-                self.stats.generate_seconds = time.perf_counter() - begin
-                yield piece
-            if count < room:
-                logits = self.decode(token_id)
-        self.stats.generate_seconds = time.perf_counter() - begin
-        rest = stream.finish()
-        if rest:
-            yield rest
+    def save(self, path: str | os.PathLike[str], note: str = "") -> None:
+        """Write the sequence, its cache and a note to a file. Raises EdgellamaError if that cannot be written."""
+        from . import session_file
+
+        with self.model.lock:
+            session_file.save(self, path, note)
+
+    def load(self, path: str | os.PathLike[str], read_note: Callable[[str], Any] = str) -> Any:
+        """Continue from a file that save() wrote with the same model and kind of cache; its note, through `read_note`.
+
+        Raises EdgellamaError, and changes nothing, for any other file and for one that does not fit the context.
+        """
+        from . import session_file
+
+        with self.model.lock:
+            return session_file.load(self, path, read_note)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -131,6 +144,8 @@ class Session:
         n = self.n_tokens
         try:
             yield
+        except CancelledError:  # what was evaluated is right, and need not be evaluated again
+            raise
         except BaseException:
             if self.slot >= 0:
                 self.truncate(min(n, self.n_tokens))
@@ -148,15 +163,22 @@ class Session:
         """Raise EdgellamaError if this session is closed, or has no room for so many more tokens."""
         if self.slot < 0:
             raise EdgellamaError("this session is closed")
-        if self.n_tokens + n_tokens > self.model.context:
-            raise EdgellamaError(
-                f"{self.n_tokens} + {n_tokens} tokens do not fit into the context of {self.model.context}"
-            )
+        self._check_fits(self.n_tokens + n_tokens, f"{self.n_tokens} + {n_tokens} tokens")
 
-    def _run(self, ids: Sequence[int], rows: Sequence[int]) -> np.ndarray:
+    def _check_fits(self, n_tokens: int, text: str = "") -> None:
+        if n_tokens > self.model.context:
+            found = text or f"{n_tokens} tokens"
+            raise ContextFullError(f"{found} do not fit into the context of {self.model.context}")
+
+    def _run(
+        self, ids: Sequence[int], rows: Sequence[int], check: Check | None = None, hidden: bool = False
+    ) -> np.ndarray:
         with self.model.lock:
+            if check:
+                check()
             self.check_room(len(ids))
             n = self.n_tokens
-            logits = self.model.run_frame(ids, range(n, n + len(ids)), [self.slot] * len(ids), rows)
+            slots = [self.slot] * len(ids)
+            values = self.model.run_frame(ids, range(n, n + len(ids)), slots, rows, check, hidden)
             self.ids.extend(int(i) for i in ids)
-            return logits.copy()  # before another thread's step overwrites them
+            return values.copy()  # before another thread's step overwrites them

@@ -250,3 +250,14 @@ def test_close_ends_the_threads(path):
         assert threading.active_count() == before + 3
     assert threading.active_count() == before
     model.close()
+
+
+def test_a_model_that_nobody_closes_ends_its_threads(path):
+    import gc
+
+    before = threading.active_count()
+    model = edgellama.load(path, threads=3)
+    model.logits(IDS)
+    del model
+    gc.collect()
+    assert threading.active_count() == before

@@ -50,7 +50,7 @@ BAD_IDS = [
     ([None], "token ids must be integers"),
     (["a"], "token ids must be integers"),
     ([], "there must be at least one token"),
-    ([1] * 301, r"0 \+ 301 tokens do not fit into the context of 300"),
+    ([1] * 301, r"301 tokens do not fit into the context of 300"),
 ]
 
 

@@ -10,7 +10,7 @@ from .. import rope
 from ..config import ModelConfig
 from ..ops import ADJACENT
 from ..program import AttentionShape, Builder, Program
-from .spec import VECTOR, TensorSpec
+from .spec import COMMON_KEYS, VECTOR, Key, Source, TensorSpec
 
 TENSORS = (
     TensorSpec("token_embd.weight", ("vocab", "d_model")),
@@ -32,7 +32,36 @@ TENSORS = (
     TensorSpec("blk.{i}.ffn_gate.weight", ("d_ff", "d_model")),
     TensorSpec("blk.{i}.ffn_up.weight", ("d_ff", "d_model")),
     TensorSpec("blk.{i}.ffn_down.weight", ("d_model", "d_ff")),
+    TensorSpec("blk.{i}.ffn_gate.bias", ("d_ff",), VECTOR, optional=True),
+    TensorSpec("blk.{i}.ffn_up.bias", ("d_ff",), VECTOR, optional=True),
+    TensorSpec("blk.{i}.ffn_down.bias", ("d_model",), VECTOR, optional=True),
 )
+
+# What converters read: the model_type of checkpoints, values that the block takes for granted, names and tensors.
+MODEL_TYPES = ("llama", "mistral")
+FIXED = {"hidden_act": "silu"}
+KEYS = (
+    *COMMON_KEYS,
+    Key("attention.layer_norm_rms_epsilon", ("rms_norm_eps",), float, 1e-6),
+    Key("attention.sliding_window", ("sliding_window",), int, None),
+)
+# Meta rotates adjacent pairs as this family does, Hugging Face the two halves of a head.
+_ADJACENT_Q, _ADJACENT_K = (("pair_halves", "n_heads"),), (("pair_halves", "n_kv_heads"),)
+SOURCES = (
+    Source("token_embd", "model.embed_tokens", "tok_embeddings"),
+    Source("output_norm", "model.norm", "norm"),
+    Source("output", "lm_head", "output", unless="tie_word_embeddings"),
+    Source("blk.{i}.attn_norm", "model.layers.{i}.input_layernorm", "layers.{i}.attention_norm"),
+    Source("blk.{i}.attn_q", "model.layers.{i}.self_attn.q_proj", "layers.{i}.attention.wq", _ADJACENT_Q),
+    Source("blk.{i}.attn_k", "model.layers.{i}.self_attn.k_proj", "layers.{i}.attention.wk", _ADJACENT_K),
+    Source("blk.{i}.attn_v", "model.layers.{i}.self_attn.v_proj", "layers.{i}.attention.wv"),
+    Source("blk.{i}.attn_output", "model.layers.{i}.self_attn.o_proj", "layers.{i}.attention.wo"),
+    Source("blk.{i}.ffn_norm", "model.layers.{i}.post_attention_layernorm", "layers.{i}.ffn_norm"),
+    Source("blk.{i}.ffn_gate", "model.layers.{i}.mlp.gate_proj", "layers.{i}.feed_forward.w1"),
+    Source("blk.{i}.ffn_up", "model.layers.{i}.mlp.up_proj", "layers.{i}.feed_forward.w3"),
+    Source("blk.{i}.ffn_down", "model.layers.{i}.mlp.down_proj", "layers.{i}.feed_forward.w2"),
+)
+UNUSED_SOURCES = ("*.rotary_emb.inv_freq", "rope.freqs")  # RoPE's frequencies, which the config gives
 
 
 def build(b: Builder, config: ModelConfig, context: int) -> Program:
@@ -54,7 +83,7 @@ def build(b: Builder, config: ModelConfig, context: int) -> Program:
     h = b.rmsnorm(b.gather(x), "output_norm.weight", config.norm_eps)  # (n_rows, d_model)
     output = "output.weight" if "output.weight" in b.tensors else "token_embd.weight"
     logits = b.project(h, (output,))  # (n_rows, vocab)
-    return Program(b.ops, logits, shape, config.n_layers)
+    return Program(b.ops, logits, h, shape, config.n_layers)
 
 
 def _divisors(b: Builder) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ GROUPS = {
     "gemm": tuple(f"edgellama.cpu.kernels.{name}" for name in ("gemm", "simple_blocks", "k_blocks")),
     "matvec": ("edgellama.cpu.kernels.matvec",),
     "few": ("edgellama.cpu.kernels.few",),
-    "float_blocks": ("edgellama.cpu.kernels.float_blocks",),
+    "float_blocks": tuple(f"edgellama.cpu.kernels.{name}" for name in ("float_blocks", "fp8", "sampling", "leading")),
     "attention": tuple(f"edgellama.cpu.kernels.{name}" for name in ("attention", "attention_tiles", "cache_store")),
     "unpacked": ("edgellama.cpu.kernels.unpacked", "edgellama.cpu.kernels.rows_iq"),
     "rows": tuple(f"edgellama.cpu.kernels.rows_{name}" for name in ("simple", "k", "other")),

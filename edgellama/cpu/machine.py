@@ -1,7 +1,7 @@
 """The CPU interpreter: binds a Program to packed weights, buffers and kernel addresses, and runs it on workers."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ..config import ModelConfig
 from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from ..kv_cache import page_bytes
 from ..ops import ACTIVATION, CACHE, CONSTANT, NONE, PRIVATE, WEIGHT
-from ..program import BYTES, FLOATS, QUANTIZED, Buffer, Program, View, Weight
+from ..program import BYTES, FLOAT_TYPES, FLOATS, QUANTIZED, Buffer, Program, View, Weight
 from ..records import Unbinder
 from ..simd.target import OUTER_ROWS
 from . import barriers
@@ -23,7 +23,6 @@ from .threads import StepClock, ThreadTrial, WorkerCount, Workers
 
 ALIGNMENT = 64
 LARGE_BYTES = 32 << 20  # weights that no cache holds: their best thread count is the device's
-FLOAT_TYPES = ("f32", "f16", "bf16")
 Progress = Callable[[int, int], None]
 
 
@@ -45,16 +44,46 @@ class CpuMachine:
         self._choose_decode_threads(candidates)
         self.bound = self._bind()
         self.logits = self._view_array(program.logits, frame.max_rows)  # (max_rows, vocab)
+        self.hidden = self._view_array(program.hidden, frame.max_rows)  # (max_rows, d_model)
 
-    def run(self) -> np.ndarray:
-        """Run the frame; float32 (n_rows, vocab), valid until the next run."""
+    def run(self) -> np.ndarray | None:
+        """Run the frame; float32 (n_rows, vocab), valid until the next run, or None if cancel() was called."""
         is_decode = self.frame.n_tokens == 1
         n_active = (self.trial or self.worker_count).current if is_decode else self.prefill_threads
         with StepClock() as clock:
-            self.workers.run(self.bound, self.frame.header.ctypes.data, n_active)
+            is_complete = self.workers.run(self.bound, self.frame.header.ctypes.data, n_active)
+        if not is_complete:
+            return None
         if is_decode:
             self._report(clock.seconds)
         return self.logits[: self.frame.n_rows]
+
+    def cancel(self) -> None:
+        """Make the present run, or else the next, end soon and without a result; from any thread."""
+        self.workers.cancel()
+
+    def run_hidden(self) -> np.ndarray | None:
+        """Run the frame as far as the output matrix; float32 (n_rows, d_model), what it would be applied to."""
+        return self.hidden[: self.frame.n_rows] if self.run_part(0, self.program.hidden_end) else None
+
+    def run_part(self, first: int, end: int) -> bool:
+        """Run the ops first..end of the frame; False if cancel() was called."""
+        return self.workers.run(self.bound[first:end], self.frame.header.ctypes.data, self.prefill_threads)
+
+    def rows(self, view: View) -> np.ndarray:
+        """What a view of floats holds for the frame's rows, float32 (n_rows, width), valid until the next run.
+
+        Of a private buffer only if the ops that fill it cover more than FEW_ROWS rows.
+        """
+        n_rows = self.frame.n_tokens if view.buffer.extent == ops.TOKENS else self.frame.n_rows
+        return self._view_array(view, n_rows)
+
+    def cache_page(self, page: int) -> Iterator[np.ndarray]:
+        """The bytes of one page as writable arrays: keys and values of each layer in turn."""
+        sizes = page_bytes(self.program.attention)
+        for index, address in enumerate(self.cache_addresses):
+            size = sizes[index % len(sizes)]
+            yield np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address + page * size))
 
     def _choose_decode_threads(self, candidates: list[int]) -> None:
         """Start with what was measured on this device, or measure now.
@@ -156,7 +185,8 @@ class CpuMachine:
 
     def _view_array(self, view: View, n_rows: int) -> np.ndarray:
         kind = ctypes.c_float * (n_rows * view.buffer.width)
-        address = self.region_base[ACTIVATION] + self.buffer_offsets[view.buffer]
+        region = PRIVATE if view.buffer.private else ACTIVATION
+        address = self.region_base[region] + self.buffer_offsets[view.buffer]
         flat = np.ctypeslib.as_array(kind.from_address(address))
         return flat.reshape(n_rows, view.buffer.width)[:, view.start : view.start + view.width]
 
@@ -216,7 +246,7 @@ def kernel_names(op: str, variant: str) -> KernelNames:
 def _matmul_kernels(kind: str, packed: bool) -> KernelNames:
     if packed:
         product = LAYOUTS[kind].product
-        few = "gemm_float" if product == "float" else f"few_{kind}"
+        few = f"gemm_{product}" if kind in FLOAT_TYPES else f"few_{kind}"
         return KernelNames(f"matvec_{kind}", few, f"gemm_{product}", f"unpack_{kind}")
     rows = "float_rows" if kind in FLOAT_TYPES else "rows"
     return KernelNames(f"matvec_{rows}", f"gemm_{rows}", f"gemm_{rows}", f"row_{kind}")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import system
+from ..fp8 import check_codes
 from ..gguf.tensor_table import TensorInfo
 from ..program import Weight
-from .layout import GROUP_ROWS
+from .layout import E4M3_FACTOR, GROUP_ROWS
 
 _SPLIT = 1 << 20  # bytes of source per task: enough to share, small enough to give pages back soon
 
@@ -63,7 +64,10 @@ LAYOUTS = {
     "f16": PackedLayout(2, 1, (), 0, "float"),
     "bf16": PackedLayout(2, 1, (), 0, "float"),
     "f32": PackedLayout(4, 1, (0,), -1, "float"),
+    "fp8_e4m3": PackedLayout(2, 2, (), 0, "fp8"),
+    "fp8_e5m2": PackedLayout(2, 2, (), 0, "fp8"),
 }
+ALWAYS_PACKED = frozenset({"fp8_e4m3", "fp8_e5m2"})  # no kernel reads them as they lie in the file
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,24 @@ class _Run:
 
 
 def packed_bytes(weight: Weight) -> int:
-    """Bytes of the packed form: those of the file, rows rounded up to whole groups."""
+    """Bytes of the packed form: those of the file, rows rounded up to whole groups; then scales, if it has any."""
+    return _code_bytes(weight) + 4 * GROUP_ROWS * _group_count(weight) * _scale_runs(weight)
+
+
+def _group_count(weight: Weight) -> int:
     rows_per_group = GROUP_ROWS // 2 if weight.interleaved else GROUP_ROWS
     tensors = weight.tensors[:1] if weight.interleaved else weight.tensors
-    groups = sum(-(-tensor.shape[0] // rows_per_group) for tensor in tensors)
+    return sum(-(-tensor.shape[0] // rows_per_group) for tensor in tensors)
+
+
+def _code_bytes(weight: Weight) -> int:
     layout = LAYOUTS[weight.type_name]
-    return groups * (weight.n_columns // layout.columns) * layout.pair_bytes
+    return _group_count(weight) * (weight.n_columns // layout.columns) * layout.pair_bytes
+
+
+def _scale_runs(weight: Weight) -> int:
+    """Runs of columns that share a scale; 0 where scales are part of the blocks."""
+    return -(-weight.n_columns // weight.scale_columns) if weight.scale_columns else 0
 
 
 def _runs(weight: Weight, target: int) -> list[tuple[TensorInfo, _Run]]:
@@ -131,6 +147,10 @@ class Packer:
 
         with ThreadPoolExecutor(self.n_threads) as pool:
             list(pool.map(pack_some, tasks))
+        if weight.scale_columns:
+            with ThreadPoolExecutor(self.n_threads) as pool:
+                list(pool.map(_check_fp8, weight.tensors))
+            _pack_scales(weight, target[_code_bytes(weight) :].view(np.float32))
         for tensor in weight.tensors:
             system.advise_dontneed(tensor.address, tensor.n_bytes)
 
@@ -141,3 +161,34 @@ class Packer:
         for start in starts:
             n_rows = min(run.stride * end, run.low_rows) - run.stride * first
             system.populate_read(start + run.stride * first * weight.row_bytes, n_rows * weight.row_bytes)
+
+
+def _check_fp8(tensor: TensorInfo) -> None:
+    """Refuse codes that are no numbers, while they are still in memory."""
+    codes = tensor.data
+    for first in range(0, len(codes), _SPLIT):
+        check_codes(tensor, codes[first : first + _SPLIT])
+
+
+def _pack_scales(weight: Weight, target: np.ndarray) -> None:
+    """float32 [group][runs][32 rows] of an FP8 weight; rows that do not exist get zero."""
+    factor = np.float32(E4M3_FACTOR if weight.type_name == "fp8_e4m3" else 1)
+    scales = target.reshape(_group_count(weight), _scale_runs(weight), GROUP_ROWS)
+    scales[:] = 0
+    if weight.interleaved:
+        for half, tensor in enumerate(weight.tensors):
+            _place_scales(scales[:, :, 16 * half : 16 * half + 16], tensor.scales * factor)
+        return
+    first = 0
+    for tensor in weight.tensors:
+        n_groups = -(-tensor.shape[0] // GROUP_ROWS)
+        _place_scales(scales[first : first + n_groups], tensor.scales * factor)
+        first += n_groups
+
+
+def _place_scales(target: np.ndarray, rows: np.ndarray) -> None:
+    """rows (n_rows, runs) into target (n_groups, runs, rows of a group)."""
+    n_groups, _, width = target.shape
+    padded_rows = np.zeros((n_groups * width, rows.shape[1]), np.float32)
+    padded_rows[: len(rows)] = rows
+    target[:] = padded_rows.reshape(n_groups, width, -1).transpose(0, 2, 1)

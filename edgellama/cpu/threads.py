@@ -7,6 +7,7 @@ longer than it should (another process holds a core), fewer workers are tried, a
 import os
 import threading
 import time
+import weakref
 
 import numpy as np
 
@@ -49,6 +50,10 @@ class Workers:
         ]
         for thread in self.threads:
             thread.start()
+        # Threads know addresses only: what lies there must outlive them, also if nobody calls stop().
+        stop = self.kernels.function("stop_workers", 1)
+        kept = (self.pool, self.states, self.memory, self.kernels)
+        self._ended = weakref.finalize(self, _end, stop, self._address(0), self.threads, self.process, kept)
 
     def _address(self, index: int) -> int:
         return self.states.ctypes.data + index * WORKER.itemsize
@@ -60,13 +65,20 @@ class Workers:
             state["private_begin"], state["private_end"] = begin, begin + self.private_bytes
             state["private_shift"] = self.memory[index].ctypes.data + self.scratch_bytes - begin
 
-    def run(self, program: np.ndarray, frame: int, n_active: int) -> None:
-        """Walk a bound program with the first n_active workers."""
+    def run(self, program: np.ndarray, frame: int, n_active: int) -> bool:
+        """Walk a bound program with the first n_active workers; False if cancel() was called, and clears that."""
         if self.process != os.getpid():
             self._after_fork()
         pool = self.pool[0]
         pool["program"], pool["n_ops"], pool["frame"] = program.ctypes.data, len(program), frame
         self._run(self._address(0), n_active)
+        is_complete = not pool["cancel"]
+        pool["cancel"] = 0
+        return is_complete
+
+    def cancel(self) -> None:
+        """Make the present run, or else the next, end soon and without a result; from any thread."""
+        self.pool[0]["cancel"] = 1
 
     def _after_fork(self) -> None:
         """A child process has the memory of the workers but not their threads."""
@@ -75,11 +87,16 @@ class Workers:
 
     def stop(self) -> None:
         """End the threads; the workers cannot run again."""
-        if self.threads and self.process == os.getpid():
-            self.kernels.function("stop_workers", 1)(self._address(0))
-            for thread in self.threads:
-                thread.join()
+        self._ended()
         self.threads = []
+
+
+def _end(stop, worker: int, threads: list[threading.Thread], process: int, kept: tuple) -> None:
+    """Let the threads leave serve(), and wait for it. In a forked child they do not exist."""
+    if threads and process == os.getpid():
+        stop(worker)
+        for thread in threads:
+            thread.join()
 
 
 class WorkerCount:

@@ -52,6 +52,10 @@ class TensorInfo:
         """The memory address of the first byte, valid while the file is open."""
         return self.data.ctypes.data
 
+    def decode(self) -> np.ndarray:
+        """The values: float32 of the tensor's shape."""
+        return formats.by_id(self.type_id).decode_rows(self.data, self.shape[-1]).reshape(self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class _Declaration:

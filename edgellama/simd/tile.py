@@ -112,6 +112,24 @@ def make_tile(tokens: int) -> SimpleNamespace:
 
         return types.void(float_tile, types.intp), emit
 
+    @intrinsic
+    def add_runs(typing_context, tile, scales, address):
+        """Memory as spill() leaves it: total = fma(tile, row scale, total) for every accumulator."""
+
+        def emit(context, builder, signature, arguments):
+            for index in range(size):
+                token, half = divmod(index, HALVES)
+                target = pointer(builder, offset(builder, arguments[2], 128 * token + 64 * half))
+                total = builder.load(target, align=64, typ=f32x16.llvm)
+                scale = builder.load(
+                    pointer(builder, offset(builder, arguments[1], 64 * half)), align=64, typ=f32x16.llvm
+                )
+                value = builder.extract_value(arguments[0], index)
+                builder.store(multiply_add(builder, value, scale, total), target, align=64)
+            return context.get_dummy_value()
+
+        return types.void(float_tile, types.intp, types.intp), emit
+
     return SimpleNamespace(
         zero_ints=make_zero(int_tile),
         zero_floats=make_zero(float_tile),
@@ -121,4 +139,5 @@ def make_tile(tokens: int) -> SimpleNamespace:
         add_scaled=add_scaled,
         add_outer=add_outer,
         spill=spill,
+        add_runs=add_runs,
     )

@@ -5,7 +5,7 @@ from ...ops import ADD, MATMUL, SWIGLU
 from ...simd.memory import load_first, load_i64, load_vector, store_first
 from .rows import silu_product
 
-WEIGHT, X, OUT, BIAS, N_ROWS, N_COLUMNS, PITCH, MODE, ROW_BYTES = MATMUL.offsets()
+WEIGHT, X, OUT, BIAS, N_ROWS, N_COLUMNS, PITCH, MODE, ROW_BYTES, SCALE_COLUMNS = MATMUL.offsets()
 
 
 @device

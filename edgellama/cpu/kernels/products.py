@@ -13,7 +13,7 @@ QUAD = 4 * TOKENS  # bytes from one quad of columns to the next in a panel, and 
 TILE = make_tile(TOKENS)
 zero_ints, zero_floats, start_ints = TILE.zero_ints, TILE.zero_floats, TILE.start_ints
 dot, dot_small, add_scaled, add_outer = TILE.dot, TILE.dot_small, TILE.add_scaled, TILE.add_outer
-spill = TILE.spill
+spill, add_runs = TILE.spill, TILE.add_runs
 
 
 @device

@@ -29,6 +29,7 @@ OP_BYTES = BOUND.itemsize
 ARRIVED, PHASE, SLEEPERS = pool_field("arrived"), pool_field("phase"), pool_field("sleepers")
 GENERATION, PROGRAM, N_OPS = pool_field("generation"), pool_field("program"), pool_field("n_ops")
 FRAME, STOP, PROFILE = pool_field("frame"), pool_field("stop"), pool_field("profile")
+CANCEL = pool_field("cancel")
 SPINS, IDLE_SPINS = pool_field("spins"), pool_field("idle_spins")
 FUTEX_NUMBER, WAIT_FUNCTION = pool_field("futex_number"), pool_field("wait_function")
 POOL, INDEX, N_ACTIVE = worker_field("pool"), worker_field("index"), worker_field("n_active")
@@ -97,7 +98,10 @@ def kernel_of(op, frame):
 
 @device
 def walk(program, n_ops, frame, worker):
-    """Run all ops with the other active workers; returns when all of them are done."""
+    """Run all ops with the other active workers; returns when all of them are done.
+
+    Once the pool's cancel flag is set, ops are skipped and barriers kept, so workers may see the flag at different ops.
+    """
     pool, n_active = load_i64(worker + POOL), load_i64(worker + N_ACTIVE)
     profile = load_i64(pool + PROFILE) != 0 and load_i64(worker + INDEX) == 0
     end = program + n_ops * OP_BYTES
@@ -108,7 +112,7 @@ def walk(program, n_ops, frame, worker):
             barrier(pool, n_active, section, op)
             section = op
         start = cycle_counter() if profile else 0
-        if row_count(op, frame) > 0:
+        if row_count(op, frame) > 0 and load_i64(pool + CANCEL) == 0:
             call_kernel(kernel_of(op, frame), op, frame, worker)
         if profile:
             store_i64(op + CYCLES, load_i64(op + CYCLES) + cycle_counter() - start)

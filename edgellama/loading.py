@@ -1,0 +1,42 @@
+"""load(): the one way to a Model, with every option checked before anything is read."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from .cache_layout import KV_TYPES
+from .device import MOST_THREADS
+from .errors import EdgellamaError
+from .model import Model
+
+MOST_CONTEXT = 1 << 24
+
+
+def load(
+    path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None, context: int | None = None,
+    kv_type: str = "f16", repack: bool = True, sequences: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Model:  # fmt: skip
+    """Load a GGUF model.
+
+    `threads`: worker threads (default: measured or known best for this device). `context`: positions per sequence
+    (default: the model's, at most 4096). `kv_type`: "f16", "q8_0" or "f32". `repack=False` computes from the mapped
+    file: slower, but needs no memory for weights. `sequences`: how many sessions may be open besides the model's own.
+    `progress(what, done, total)` is told about long work. Raises EdgellamaError for anything that cannot be loaded.
+    """
+    if device != "cpu":
+        raise EdgellamaError(f"device must be 'cpu', and is {device!r}")
+    if kv_type not in KV_TYPES:
+        raise EdgellamaError(f"kv_type must be one of {', '.join(KV_TYPES)}, and is {kv_type!r}")
+    _check_count("threads", threads, MOST_THREADS, may_be_none=True)
+    _check_count("context", context, MOST_CONTEXT, may_be_none=True)
+    _check_count("sequences", sequences, 256)
+    return Model(path, threads, context, kv_type, repack, sequences + 1, progress)
+
+
+def _check_count(name: str, value: object, most: int, may_be_none: bool = False) -> None:
+    if value is None and may_be_none:
+        return
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
+        raise EdgellamaError(f"{name} must be an integer from 1 to {most}, and is {value!r}")
