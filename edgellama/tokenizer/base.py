@@ -89,13 +89,14 @@ class Tokenizer(ABC):
         stream = self.stream(skip_special=skip_special, at_start=True)
         return "".join([*map(stream.push, ids), stream.finish()])
 
-    def stream(self, skip_special: bool = True, at_start: bool = False) -> "TokenStream":
-        """A decoder for ids that come one by one.
+    def stream(self, skip_special: bool = True, at_start: bool = False, shown: Iterable[str] = ()) -> "TokenStream":
+        """A decoder for ids that come one by one. `shown`: texts of control tokens that are not skipped.
 
         `at_start`: the first id begins a text, so a space that `encode` put in front of it is taken away again;
         otherwise the ids continue a text (a prompt) and every space is meant.
         """
-        return TokenStream(self, skip_special, at_start)
+        ids = {self.vocabulary.id_of.get(text.encode()) for text in shown}
+        return TokenStream(self, skip_special, at_start, frozenset(ids - {None}))
 
     def piece_bytes(self, token_id: int) -> bytes:
         """The bytes of one token; half a character is possible. Raises EdgellamaError for an id past the vocabulary."""
@@ -119,9 +120,9 @@ class Tokenizer(ABC):
 class TokenStream:
     """Turns ids into text as they come; a character is held back until its last byte is there."""
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool, at_start: bool):
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool, at_start: bool, shown: frozenset[int] = frozenset()):
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skip_special, self._shown = skip_special, shown
         self._spaces_to_drop = tokenizer.leading_spaces if at_start else 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -129,7 +130,8 @@ class TokenStream:
         """The text that `token_id` completes, perhaps none. Raises EdgellamaError for an id past the vocabulary."""
         piece = self._tokenizer.piece_bytes(token_id)
         if self._tokenizer.is_special(token_id):
-            return "" if self._skip_special else self._decoder.decode(piece)
+            is_skipped = self._skip_special and token_id not in self._shown
+            return "" if is_skipped else self._decoder.decode(piece)
         return self._decoder.decode(self._without_leading_spaces(piece) if self._spaces_to_drop else piece)
 
     def finish(self) -> str:

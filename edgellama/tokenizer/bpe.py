@@ -31,7 +31,7 @@ def _alphabet() -> list[str]:
 
 
 _CHARACTERS = _alphabet()
-_SPELLED = [character.encode() for character in _CHARACTERS]  # byte -> its character in UTF-8
+SPELLED = [character.encode() for character in _CHARACTERS]  # byte -> its character in UTF-8
 _BYTE_OF = {ord(character): byte for byte, character in enumerate(_CHARACTERS)}
 _VERBATIM = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)  # not in that alphabet
 
@@ -60,7 +60,7 @@ class BPETokenizer(Tokenizer):
         return ids
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
-        symbols = [_SPELLED[byte] for byte in word.encode()]
+        symbols = [SPELLED[byte] for byte in word.encode()]
         id_of = self.vocabulary.id_of
         if self._pre_tokenizer.whole_words and (whole := b"".join(symbols)) in id_of:
             return (id_of[whole],)
