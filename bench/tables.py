@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgellama import arch, formats
+from edgellama.chat import builtin_templates
 from edgellama.cpu import packing
 from edgellama.simd.target import TARGETS
 
@@ -82,11 +83,16 @@ def instruction_sets_table() -> str:
     return _table(("Name", "The CPU must have", "Integer products", "Prefill tile"), rows)
 
 
+def templates_table() -> str:
+    return _table(("Name", "Models"), ((f"`{name}`", used_by) for name, used_by in builtin_templates.table()))
+
+
 TABLES = {
     "formats": formats_table,
     "speeds": speeds_table,
     "families": families_table,
     "instruction_sets": instruction_sets_table,
+    "templates": templates_table,
 }
 
 

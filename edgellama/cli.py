@@ -3,8 +3,8 @@
 Only the module of the subcommand that was asked for is imported, and command modules import the runtime inside
 their functions, so that every `--help` is instant.
 
-Exit codes: 0 done, 1 an error that stderr explains in one sentence, 2 wrong usage, 130 stopped by Ctrl-C, 141 nobody
-read the output.
+Exit codes: 0 done, 1 the system failed (a full disk, say), 2 wrong input: arguments, files or texts that do not work,
+130 stopped by Ctrl-C, 141 nobody read the output. Stderr explains 1 and 2 in one sentence.
 """
 
 import argparse
@@ -13,19 +13,28 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import edgellama
 from edgellama.commands import UsageError
 from edgellama.errors import EdgellamaError
 
 COMMANDS = {
+    "chat": ("edgellama.commands.chat", "talk with a model"),
+    "convert": ("edgellama.commands.convert", "make a GGUF file of a checkpoint"),
     "generate": ("edgellama.commands.generate", "continue a text"),
+    "imatrix": ("edgellama.commands.imatrix", "sum up which weights a text makes matter, for quantizing"),
     "inspect": ("edgellama.commands.inspect", "show what is in a model file and the memory it needs"),
     "logits": ("edgellama.commands.logits", "write the logits of every position of a text to a .npy file"),
+    "perplexity": (
+        "edgellama.commands.perplexity",
+        "measure how well a model predicts a text",
+    ),
+    "quantize": ("edgellama.commands.quantize", "make a smaller GGUF file of a model"),
     "tokenize": ("edgellama.commands.tokenize", "show the tokens of a text"),
 }
 
-_FAILED, _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two are 128 + signal number
+_FAILED, _WRONG_INPUT, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141  # the last two are 128 + signal number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return _BROKEN_PIPE
     except EdgellamaError as error:
-        return _report(str(error))
+        return _report(str(error), _WRONG_INPUT)
     except OSError as error:
-        return _report(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        sentence = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        return _report(sentence, _WRONG_INPUT if isinstance(error, FileNotFoundError) else _FAILED)
 
 
 def _run(arguments: list[str]) -> int:
@@ -53,7 +63,7 @@ def _run(arguments: list[str]) -> int:
     parser, chosen_parser = _parsers(chosen)
     if not arguments:
         parser.print_help(sys.stderr)
-        return _WRONG_USAGE
+        return _WRONG_INPUT
     options = parser.parse_args(arguments)
     try:
         return importlib.import_module(COMMANDS[options.command][0]).main(options)
@@ -61,9 +71,18 @@ def _run(arguments: list[str]) -> int:
         (chosen_parser or parser).error(str(error))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Explains wrong arguments in one sentence; argparse itself would print all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
     """The parser of the whole command line and that of the chosen command; the others know no arguments."""
-    parser = argparse.ArgumentParser("edgellama", description="Run quantized language models from GGUF files.")
+    parser = _Parser(
+        "edgellama", description="Run quantized language models from GGUF files.", formatter_class=_OneLineEach
+    )
     parser.add_argument("--version", action="version", version=f"edgellama {edgellama.__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     chosen_parser = None
@@ -75,14 +94,22 @@ def _parsers(chosen: str | None) -> tuple[argparse.ArgumentParser, argparse.Argu
     return parser, chosen_parser
 
 
+class _OneLineEach(argparse.HelpFormatter):
+    """Help whose column leaves room for the longest name of a command, which is indented by four."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog)
+        self._action_max_length = 4 + max(map(len, COMMANDS))
+
+
 def _sentence(help_line: str) -> str:
     return f"{help_line[0].upper()}{help_line[1:]}."
 
 
-def _report(problem: str) -> int:
+def _report(problem: str, code: int) -> int:
     with contextlib.suppress(OSError):
         print(f"edgellama: error: {problem}", file=sys.stderr)
-    return _FAILED
+    return code
 
 
 def _never_fail_on_characters() -> None:

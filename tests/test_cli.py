@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -15,10 +16,10 @@ from gguf_builder import ARRAY, FLOAT32, INT32, STRING, UINT32, gguf, key
 
 from edgellama import cli
 from edgellama.commands.generate import figures
-from edgellama.sampler import SampleOptions
+from edgellama.sampling import SampleOptions
 from edgellama.tokenizer import from_gguf
 
-HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "regex"}
+HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "regex", "jinja2", "rich", "prompt_toolkit", "llguidance"}
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +77,15 @@ def test_version(edgellama):
     assert re.fullmatch(r"edgellama \d+\.\d+\.\d+\n", edgellama("--version").stdout)
 
 
-def test_help_tells_the_real_defaults(edgellama):
-    text = " ".join(edgellama("generate", "--help").stdout.split())
+@pytest.mark.parametrize("command", ["chat", "generate"])
+def test_help_tells_the_real_defaults(edgellama, command):
+    text = " ".join(edgellama(command, "--help").stdout.split())
+    words = {"seed": "a new one", "logit_bias": "none", "dry_sequence_breakers": r'\n : " *'}
     for field in fields(SampleOptions):
-        default = "a new one" if field.default is None else field.default
+        default = words.get(field.name, str(field.default))
         option = field.name.replace("_", "-")
-        assert re.search(rf"--{option} [A-Z] [^()]*\(default: {re.escape(str(default))}\)", text), field.name
+        assert re.search(rf"--{option} [A-Z=]+[^()]*\(default: {re.escape(default)}\)", text), field.name
+    assert SampleOptions().dry_sequence_breakers == ("\n", ":", '"', "*")
 
 
 # Exit codes and messages
@@ -90,7 +94,6 @@ def test_help_tells_the_real_defaults(edgellama):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "usage: edgellama"),
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["generate"], "required: MODEL"),
         (["generate", "m", "-p", "a", "-f", "b"], "not allowed with"),
@@ -98,6 +101,12 @@ def test_help_tells_the_real_defaults(edgellama):
         (["generate", "m", "-p", "a", "--threads", "two"], "--threads: invalid"),
         (["generate", "m", "-p", "a", "--kv-type", "f8"], "invalid choice: 'f8'"),
         (["generate", "m", "-p", "a", "--json", "--ids"], "not allowed with"),
+        (["generate", "m", "-p", "a", "--top-k", "many"], "--top-k: invalid integer value: 'many'"),
+        (["generate", "m", "-p", "a", "--logit-bias", "7"], "--logit-bias: invalid ID=BIAS value: '7'"),
+        (["generate", "m", "-p", "a", "--logprobs", "2"], "--logprobs needs --json"),
+        (["generate", "m", "-p", "a", "--json-schema", "s", "--grammar", "g"], "not allowed with"),
+        (["chat"], "a model file is needed: edgellama chat MODEL.gguf"),
+        (["chat", "m", "--lines", "-p", "a"], "--lines reads standard input"),
         (["logits", "m", "-p", "a"], "required: -o"),
         (["logits", "m", "--ids", "1,x", "-o", "f"], "'1,x' is no list of token ids"),
         (["logits", "m", "--ids", "1", "-p", "a", "-o", "f"], "--ids stands in place of a text"),
@@ -109,16 +118,21 @@ def test_wrong_usage(edgellama, arguments, problem):
     assert result.returncode == 2
     assert result.stdout == ""
     assert problem in result.stderr
-    assert "usage: edgellama" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert re.fullmatch(r"edgellama( \w+)?: error: .*\(see edgellama( \w+)? --help\)\n", result.stderr)
 
 
-@pytest.mark.parametrize("command", ["generate", "inspect", "logits", "tokenize"])
+def test_no_command_is_answered_with_the_help(edgellama):
+    result = edgellama()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == edgellama("--help").stdout
+
+
+@pytest.mark.parametrize("command", ["chat", "generate", "inspect", "logits", "tokenize"])
 @pytest.mark.parametrize(("name", "problem"), [("absent.gguf", "no such file"), ("", "is a directory")])
 def test_bad_model(edgellama, tmp_path, command, name, problem):
     text = {"inspect": [], "logits": ["-p", "a", "-o", tmp_path / "out.npy"]}.get(command, ["-p", "a"])
     result = edgellama(command, tmp_path / name, *text)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stdout == ""
     assert re.fullmatch(rf"edgellama: error: {re.escape(str(tmp_path / name))}.* {problem}.*\n", result.stderr)
 
@@ -127,7 +141,7 @@ def test_no_model_at_all(edgellama, tmp_path):
     path = tmp_path / "letter.txt"
     path.write_text("Dear reader")
     result = edgellama("tokenize", path, "-p", "a")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert re.fullmatch(r"edgellama: error: .*letter\.txt.*no GGUF file.*\n", result.stderr)
 
 
@@ -155,6 +169,10 @@ def test_errors_of_the_operating_system_are_one_sentence(monkeypatch, capsys):
     assert fail(OSError(28, "No space left on device", "x.npy")) == (
         1,
         "edgellama: error: x.npy: No space left on device\n",
+    )
+    assert fail(FileNotFoundError(2, "No such file or directory", "x")) == (
+        2,
+        "edgellama: error: x: No such file or directory\n",
     )
     assert fail(OSError("odd")) == (1, "edgellama: error: odd\n")
     assert fail(KeyboardInterrupt()) == (130, "")
@@ -198,10 +216,10 @@ def test_text_from_file_and_pipe(vocabulary_file, tmp_path):
 
 def test_text_that_cannot_be_read(vocabulary_file, tmp_path):
     result = pipe_in(b"ab\xff", "tokenize", vocabulary_file)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.decode().strip() == "edgellama: error: standard input is no UTF-8 text: byte 2 is 0xFF"
     result = pipe_in(b"", "tokenize", vocabulary_file, "-f", tmp_path / "absent")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "edgellama: error: cannot read" in result.stderr.decode()
     assert result.stderr.decode().count("\n") == 1
 
@@ -216,6 +234,35 @@ def test_terminal_that_lacks_characters(vocabulary_file):
 # generate and logits with a stand-in model: what the commands ask for and what they print
 
 
+class StandInAnswer:
+    """ "ab é" in three pieces; somebody presses Ctrl-C after `stop_after` of them."""
+
+    context_full, logprobs = False, ()
+
+    def __init__(self, model, ids):
+        self.model, self.ids, self.text, self.finish_reason = model, [], "", None
+        self.stats = SimpleNamespace(
+            prompt_tokens=len(ids), prompt_seconds=0.5, generated_tokens=3, generate_seconds=0.25, seed=11, ids=self.ids
+        )
+        self.cancelled = threading.Event()
+
+    def cancel(self):
+        self.cancelled.set()
+
+    def __iter__(self):
+        for index in (5, 2, 6):
+            if len(self.ids) == self.model.stop_after:
+                signal.raise_signal(signal.SIGINT)
+                assert self.cancelled.wait(10)
+                self.finish_reason = "cancelled"
+                return
+            self.ids.append(index)
+            piece = self.model.tokenizer.piece_bytes(index).decode()
+            self.text += piece
+            yield piece
+        self.finish_reason = "length"
+
+
 class StandInModel:
     """Continues every text with "ab é", and remembers how it was asked."""
 
@@ -224,7 +271,6 @@ class StandInModel:
         self.load_options = options
         self.closed = False
         self.stop_after = None
-        self.last_stats = None
 
     def __enter__(self):
         return self
@@ -234,14 +280,7 @@ class StandInModel:
 
     def generate(self, ids, **options):
         self.prompt_ids, self.sample_options = ids, options
-        self.last_stats = SimpleNamespace(
-            prompt_tokens=len(ids), prompt_seconds=0.5, generated_tokens=3, generate_seconds=0.25, seed=11, ids=[]
-        )
-        for index in (5, 2, 6):
-            if len(self.last_stats.ids) == self.stop_after:
-                raise KeyboardInterrupt
-            self.last_stats.ids.append(index)
-            yield self.tokenizer.piece_bytes(index).decode()
+        return StandInAnswer(self, ids)
 
     def logits(self, ids):
         self.prompt_ids = ids
@@ -285,7 +324,8 @@ def test_generate_forms_of_output(stand_in):
     code, out, err, model = stand_in("generate", "-p", "a", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == {
-        **{"model": str(model.tokenizer.vocabulary.path), "prompt": "a", "text": " ab é", "interrupted": False},
+        **{"model": str(model.tokenizer.vocabulary.path), "prompt": "a", "text": " ab é"},
+        **{"finish_reason": "length", "context_full": False},
         **{"prompt_tokens": 2, "prompt_seconds": 0.5, "generated_tokens": 3, "generate_seconds": 0.25, "seed": 11},
         "ids": [5, 2, 6],
     }
@@ -294,12 +334,16 @@ def test_generate_forms_of_output(stand_in):
 def test_generate_hands_options_on(stand_in):
     arguments = (
         "-n 9 --temperature 0.5 --top-k 3 --top-p 0.4 --min-p 0.1 --repeat-penalty 1.2 --repeat-last-n 8 --seed 5"
+        " --logit-bias 4=-inf --logit-bias 5+1.5 --dry-sequence-breaker \\n --dry-sequence-breaker ."
+        " --dynatemp-range 0.1 --stop a\\nb --on-full shift"
     )
     running = "--threads 2 --context 99 --kv-type q8_0 --no-repack --device cpu"
     model = stand_in("generate", "-p", "a", *arguments.split(), *running.split())[3]
     assert model.sample_options == {
         **{"max_tokens": 9, "temperature": 0.5, "top_k": 3, "top_p": 0.4, "min_p": 0.1},
-        **{"repeat_penalty": 1.2, "repeat_last_n": 8, "seed": 5},
+        **{"repeat_penalty": 1.2, "repeat_last_n": 8, "seed": 5, "dynamic_temperature_range": 0.1},
+        **{"logit_bias": {4: float("-inf"), 5: 1.5}, "dry_sequence_breakers": ("\n", ".")},
+        **{"stop": ["a\nb"], "on_full": "shift"},
     }
     assert model.load_options == {"threads": 2, "context": 99, "kv_type": "q8_0", "repack": False, "device": "cpu"}
 
@@ -318,7 +362,7 @@ def test_generate_stopped(stand_in):
     assert "seed 11" in err
     code, out, _, _ = stand_in("generate", "-p", "a", "--json", stop_after=0)
     assert code == 130
-    assert json.loads(out)["interrupted"] is True
+    assert json.loads(out)["finish_reason"] == "cancelled"
     assert stand_in("generate", "-p", "a", "--ids", stop_after=2)[:2] == (130, "5 2\n")
 
 
@@ -343,9 +387,39 @@ def test_progress_line_comes_late_and_goes(monkeypatch, capsys):
 
 
 def test_figures_without_time():
-    statistics = dict.fromkeys(("prompt_seconds", "generate_seconds"), 0.0)
-    statistics |= {"prompt_tokens": 1, "generated_tokens": 0, "seed": 3}
-    assert figures(statistics) == "prefill 1 tokens · decode 0 tokens · seed 3"
+    stats = SimpleNamespace(prompt_tokens=1, prompt_seconds=0.0, generated_tokens=0, generate_seconds=0.0, seed=3)
+    assert figures(stats) == "prefill 1 tokens · decode 0 tokens · seed 3"
+
+
+def test_form_of_the_text(stand_in, tmp_path):
+    (tmp_path / "schema").write_text('{"type": "integer"}')
+    (tmp_path / "grammar").write_text('root ::= "é"')
+    assert stand_in("generate", "-p", "a", "--json-schema", tmp_path / "schema")[3].sample_options == {
+        "max_tokens": 256,
+        "json_schema": {"type": "integer"},
+    }
+    assert stand_in("generate", "-p", "a", "--grammar", tmp_path / "grammar")[3].sample_options == {
+        "max_tokens": 256,
+        "grammar": 'root ::= "é"',
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "problem"),
+    [
+        ("--json-schema", None, "cannot read .*: No such file or directory"),
+        ("--json-schema", "{,}", "is no JSON: .*"),
+        ("--json-schema", "[" * 100_000, "is no JSON: .*"),
+        ("--grammar", None, "cannot read .*: No such file or directory"),
+    ],
+)
+def test_files_of_options_that_cannot_be_read(edgellama, vocabulary_file, tmp_path, option, text, problem):
+    path = tmp_path / "form"
+    if text is not None:
+        path.write_text(text)
+    result = edgellama("generate", vocabulary_file, "-p", "a", option, path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(rf"edgellama: error: .*{problem}\n", result.stderr)
 
 
 def test_logits_file(stand_in, tmp_path):
@@ -362,7 +436,7 @@ def test_logits_file(stand_in, tmp_path):
 
 def test_logits_file_that_cannot_be_written(stand_in, tmp_path):
     code, _, err, _ = stand_in("logits", "--ids", "3", "-o", tmp_path / "absent" / "out.npy")
-    assert code == 1
+    assert code == 2
     assert re.fullmatch(r"edgellama: error: cannot write .*out\.npy: .+\n", err)
 
 
@@ -398,7 +472,7 @@ def test_greedy_text_is_the_largest_logit(edgellama, synthetic_model, tmp_path):
 @pytest.mark.parametrize(("option", "value"), [("--temperature", "-1"), ("--top-p", "2"), ("--min-p", "nan")])
 def test_option_out_of_range(edgellama, synthetic_model, option, value):
     result = edgellama("generate", synthetic_model("q4_0"), "-p", "Once", "-n", 1, option, value)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"{option[2:].replace('-', '_')} must be a number" in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUNTIME = REPOSITORY / "edgellama"
 TOOLS = {"quant", "converters", "bench"}
-HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "regex"}
+HEAVY = {"numpy", "numba", "llvmlite", "sentencepiece", "regex", "jinja2", "rich", "prompt_toolkit", "llguidance"}
 DEPENDENCY_RANGES = {"numba": ">=0.68,<0.69", "llvmlite": ">=0.50,<0.51"}
 
 
@@ -52,6 +52,24 @@ def test_runtime_file_imports(path):
         assert not packages & TOOLS, "an app that embeds edgellama may have packages of these names"
     if "numba" in packages:
         assert may_import_numba(path), "Numba is for the compiler, simd/ and kernels only"
+
+
+@pytest.mark.parametrize("package", ["commands", "terminal"])
+def test_the_runtime_does_not_know_its_command_line(package):
+    for path in runtime_files():
+        if path.relative_to(RUNTIME).parts[0] not in ("commands", "terminal", "cli.py", "__main__.py"):
+            names = imported_names(path) | relative_names(path)
+            assert not any(name.split(".")[:2] == ["edgellama", package] for name in names), path
+
+
+def relative_names(path: Path) -> set[str]:
+    """What `from ..package import name` names, from "edgellama" on."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.relative_to(REPOSITORY).with_suffix("").parts[: -node.level]
+            names |= {".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names}
+    return names
 
 
 def test_tools_import_their_own_package_relatively():
@@ -99,7 +117,8 @@ def test_help_is_light(run_python, arguments):
 def test_dependencies_are_what_the_runtime_imports():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     declared = {re.match(r"[\w-]+", requirement).group() for requirement in project["dependencies"]}
-    imported = set().union(*map(imported_packages, runtime_files())) - TOOLS - {"edgellama"}
+    tools = [path for tool in TOOLS - {"bench"} for path in (REPOSITORY / tool).rglob("*.py")]
+    imported = set().union(*map(imported_packages, [*runtime_files(), *tools])) - TOOLS - {"edgellama"}
     assert imported - sys.stdlib_module_names == declared
 
 

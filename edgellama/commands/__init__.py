@@ -4,4 +4,4 @@ from edgellama.errors import EdgellamaError
 
 
 class UsageError(EdgellamaError):
-    """Arguments that make no sense together. The command line shows the usage with it and exits with 2."""
+    """Arguments that make no sense together. The command line points to --help and exits with 2."""

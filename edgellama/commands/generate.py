@@ -7,22 +7,25 @@ text where it is and still prints the figures.
 import argparse
 import json
 import sys
-from collections.abc import Generator
 from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from edgellama.commands import model_options, prompt
+from edgellama import system
+from edgellama.commands import UsageError, model_options, prompt, sample_options
 from edgellama.errors import EdgellamaError
+from edgellama.terminal.answering import stream
+from edgellama.terminal.safe_text import safe
 
 if TYPE_CHECKING:
-    from edgellama import Model
+    from edgellama.generation import Answer, GenerationStats
 
-_SAMPLE_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n", "seed")
 _STATISTICS = ("prompt_tokens", "prompt_seconds", "generated_tokens", "generate_seconds", "seed", "ids")
 _INTERRUPTED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s MODEL [options]"
     parser.add_argument("model", metavar="MODEL", help="a GGUF file; of a model in several files, the first")
     prompt.add_arguments(parser)
     parser.add_argument("--parse-special", action="store_true", help="read texts like <s> as control tokens")
@@ -33,90 +36,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="stop after so many tokens (default: 256)",
     )
-    _add_sample_arguments(parser)
+    sample_options.add_arguments(parser)
     model_options.add_arguments(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--no-prompt", action="store_true", help="print only what the model adds to the prompt")
     form = output.add_mutually_exclusive_group()
     form.add_argument("--ids", action="store_true", help="print the ids of the new tokens instead of text")
     form.add_argument("--json", action="store_true", help="print one JSON object at the end: text and figures")
+    output.add_argument(
+        "--logprobs",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="with --json: log probabilities of each token and of the N likeliest in its place",
+    )
     output.add_argument("-q", "--quiet", action="store_true", help="no figures on standard error")
-
-
-def _add_sample_arguments(parser: argparse.ArgumentParser) -> None:
-    """Left out, an argument stays out of the namespace: SampleOptions alone has the defaults, and checks the range."""
-    group = parser.add_argument_group("choosing tokens", argument_default=argparse.SUPPRESS)
-    group.add_argument("--temperature", type=float, metavar="T", help="0 takes the likeliest token (default: 0.8)")
-    group.add_argument("--top-k", type=int, metavar="K", help="of the K likeliest tokens; 0 is off (default: 40)")
-    group.add_argument(
-        "--top-p", type=float, metavar="P", help="of the likeliest that reach P; 1 is off (default: 0.95)"
-    )
-    group.add_argument(
-        "--min-p", type=float, metavar="P", help="none below P times the likeliest; 0 is off (default: 0.05)"
-    )
-    group.add_argument(
-        "--repeat-penalty", type=float, metavar="R", help="make repetition less likely; 1 is off (default: 1.0)"
-    )
-    group.add_argument(
-        "--repeat-last-n", type=int, metavar="N", help="how many tokens back the penalty looks (default: 64)"
-    )
-    group.add_argument("--seed", type=int, metavar="S", help="same seed, same text (default: a new one)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the continuation; 0, or 130 after Ctrl-C. Raises EdgellamaError if the model or the text does not work."""
+    if hasattr(args, "logprobs") and not args.json:
+        raise UsageError("--logprobs needs --json")
     text = prompt.read(args)
     if args.prompt in (None, "-"):
         text = prompt.without_last_newline(text)
+    options = sample_options.values(args) | model_options.given(args, ("logprobs",))
     with model_options.load(args) as model:
         ids = model.tokenizer.encode(text, parse_special=args.parse_special)
         if not ids:
             raise EdgellamaError("the prompt is empty, and this model has no token that begins a text")
-        echo = "" if args.no_prompt or args.ids or args.json else text
-        pieces: list[str] = []
-        source = model.generate(ids, max_tokens=args.max_tokens, **model_options.given(args, _SAMPLE_OPTIONS))
-        interrupted = _run(source, pieces, echo, show=not (args.ids or args.json))
-        statistics = _statistics(model)
+        answer = model.generate(ids, max_tokens=args.max_tokens, **options)
+        _run(answer, "" if args.no_prompt else text, shows_text=not (args.ids or args.json))
     if args.json:
-        result = {"model": args.model, "prompt": text, "text": "".join(pieces), "interrupted": interrupted}
-        print(json.dumps(result | statistics))
+        print(json.dumps({"model": args.model, "prompt": text} | _as_json(answer)))
     else:
-        print(*statistics.get("ids", ()) if args.ids else (), flush=True)
-    if statistics and not (args.quiet or args.json):
-        print(figures(statistics), file=sys.stderr)
-    return _INTERRUPTED if interrupted else 0
+        print(*answer.ids if args.ids else (), flush=True)
+    if not (args.quiet or args.json):
+        print(figures(answer.stats), file=sys.stderr)
+    if answer.context_full:
+        print("edgellama: the text ends here because the context is full (--context, --on-full)", file=sys.stderr)
+    return _INTERRUPTED if answer.finish_reason == "cancelled" else 0
 
 
-def _run(source: Generator[str, None, None], pieces: list[str], echo: str, show: bool) -> bool:
-    """Collect the pieces, printing them after `echo` as they come; whether Ctrl-C ended it."""
-    try:
-        with closing(source):  # so that the model's figures are final, also after Ctrl-C
-            _print(echo)
-            for piece in source:
-                pieces.append(piece)
-                if show:
-                    _print(piece)
-    except KeyboardInterrupt:
-        return True
-    return False
+def _run(answer: "Answer", echo: str, shows_text: bool) -> None:
+    """Run the answer to its end, or to Ctrl-C; print its pieces after `echo` as they come."""
+    is_terminal = system.is_terminal(sys.stdout)
+    with closing(stream(answer)) as pieces:
+        for piece in chain([echo], pieces):
+            if piece and shows_text:
+                sys.stdout.write(safe(piece) if is_terminal else piece)
+                sys.stdout.flush()
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _as_json(answer: "Answer") -> dict[str, Any]:
+    stats = {name: getattr(answer.stats, name) for name in _STATISTICS}
+    found = {"text": answer.text, "finish_reason": answer.finish_reason, "context_full": answer.context_full}
+    return found | stats | ({"logprobs": [entry._asdict() for entry in answer.logprobs]} if answer.logprobs else {})
 
 
-def _statistics(model: "Model") -> dict[str, Any]:
-    """The figures of the generation; none if it was stopped before there were any."""
-    found = model.last_stats
-    return {} if found is None else {name: getattr(found, name) for name in _STATISTICS}
-
-
-def figures(statistics: dict[str, Any]) -> str:
+def figures(stats: "GenerationStats") -> str:
     """One line: `prefill 512 tokens 301.2 tok/s · decode 128 tokens 33.1 tok/s · seed 1234`."""
-    steps = (("prefill", "prompt_tokens", "prompt_seconds"), ("decode", "generated_tokens", "generate_seconds"))
-    parts = [_rate(name, statistics[tokens], statistics[seconds]) for name, tokens, seconds in steps]
-    return " · ".join([*parts, f"seed {statistics['seed']}"])
+    prefill = _rate("prefill", stats.prompt_tokens, stats.prompt_seconds)
+    decode = _rate("decode", stats.generated_tokens, stats.generate_seconds)
+    return f"{prefill} · {decode} · seed {stats.seed}"
 
 
 def _rate(name: str, n_tokens: int, seconds: float) -> str:

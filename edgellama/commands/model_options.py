@@ -11,12 +11,15 @@ if TYPE_CHECKING:
 _LOAD_OPTIONS = ("device", "threads", "context", "kv_type", "repack")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments left out stay out of the namespace, so that `edgellama.load` alone knows the defaults."""
+def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of prompt and answer together") -> None:
+    """Arguments left out stay out of the namespace, so that `edgellama.load` alone knows the defaults.
+
+    `context` says what --context means to the command.
+    """
     group = parser.add_argument_group("running the model", argument_default=argparse.SUPPRESS)
     group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
     group.add_argument("--threads", type=positive, metavar="N", help="worker threads (default: measured)")
-    group.add_argument("--context", type=positive, metavar="N", help="tokens of prompt and answer together")
+    group.add_argument("--context", type=positive, metavar="N", help=context)
     group.add_argument("--kv-type", choices=("f16", "q8_0", "f32"), help="type of the KV cache (default: f16)")
     group.add_argument(
         "--no-repack",

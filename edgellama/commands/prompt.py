@@ -29,10 +29,17 @@ def read(args: argparse.Namespace) -> str:
     if args.prompt not in (None, "-"):
         return args.prompt
     if args.file not in (None, "-"):
-        return _decode(_read_file(args.file), args.file)
+        return read_file(args.file)
     if not is_given(args) and (sys.stdin is None or system.is_terminal(sys.stdin)):
         raise UsageError("a text is needed: give -p TEXT or -f FILE, or pipe it in")
-    return _decode(b"" if sys.stdin is None else sys.stdin.buffer.read(), "standard input")
+    return read_file("-")
+
+
+def read_file(path: str) -> str:
+    """The text of a UTF-8 file, or of standard input for "-". Raises EdgellamaError if it cannot be read."""
+    if path == "-":
+        return _decode(b"" if sys.stdin is None else sys.stdin.buffer.read(), "standard input")
+    return _decode(_read_file(path), path)
 
 
 def without_last_newline(text: str) -> str:
