@@ -13,10 +13,13 @@ COMMANDS = {
     "limits": "measure memory bandwidth and arithmetic peaks of this machine",
     "startup": "time from process start to the first token",
     "memory": "peak memory of a load and a few tokens",
+    "sampling": "what choosing a token costs, for common options",
     "disturbed": "decode speed beside a busy process",
+    "quantize-speed": "time quantizing a model, edgellama and llama.cpp in turns",
     "perturb": "how firm a model's greedy text is under changes of one unit in the last place",
+    "quality-plot": "draw the sizes of a model's quantized files against their divergence from the original",
 }
-MODULES = {"peer": "peer_llamacpp"}
+MODULES = {"peer": "peer_llamacpp", "quality-plot": "quality_plot", "quantize-speed": "quantize_speed"}
 
 
 def build_parser() -> argparse.ArgumentParser:

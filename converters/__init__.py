@@ -1,1 +1,1 @@
-"""Checkpoint readers, one file per source format, and the GGUF writer behind them."""
+"""Checkpoints to GGUF: `conversion.py` is the whole way; `sources/` has one file per checkpoint format."""

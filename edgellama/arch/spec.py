@@ -1,10 +1,14 @@
-"""How a family declares its tensors, and the check of a file against that declaration."""
+"""How a family declares its tensors, and the check of a file against that declaration.
+
+Beside what the runtime reads, a family says here where converters find its numbers and tensors in checkpoints.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..config import ModelConfig
 from ..errors import ModelError
-from ..gguf import GGUFFile
+from ..gguf import REQUIRED, GGUFFile
 
 MATRIX, VECTOR = "matrix", "vector"
 
@@ -21,6 +25,47 @@ class TensorSpec:
     @property
     def per_layer(self) -> bool:
         return "{i}" in self.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weight and the bias of one GGUF tensor come from; no name has its `.weight` or `.bias`.
+
+    `hf` is the name in Hugging Face's checkpoints, `meta` in Meta's own, which llama2.c shares. `steps` make the file's
+    tensor of Hugging Face's: the name of a function in `converters/transforms.py`, then its arguments. Meta's tensors
+    need none. `unless` names a flag of the checkpoint's config that makes the tensor superfluous.
+    """
+
+    name: str
+    hf: str
+    meta: str = ""
+    steps: tuple[tuple[str, ...], ...] = ()
+    unless: str = ""
+
+
+@dataclass(frozen=True)
+class Key:
+    """The metadata key `{architecture}.{name}` and the fields of a config.json that may hold it, best first.
+
+    `default`: what their absence means; None leaves the key out of the file.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    kind: type = int
+    default: Any = REQUIRED
+
+
+COMMON_KEYS = (
+    Key("context_length", ("max_sequence_length", "max_position_embeddings")),
+    Key("embedding_length", ("hidden_size",)),
+    Key("block_count", ("num_hidden_layers",)),
+    Key("feed_forward_length", ("intermediate_size",)),
+    Key("attention.head_count", ("num_attention_heads",)),
+    Key("attention.head_count_kv", ("num_key_value_heads", "num_attention_heads")),
+    Key("attention.key_length", ("head_dim",)),
+    Key("attention.value_length", ("head_dim",)),
+)
 
 
 def dimensions(config: ModelConfig) -> dict[str, int]:

@@ -1,0 +1,71 @@
+"""Which type each tensor of the output gets, and the bytes of its rows: all that converters know of quantization.
+
+Types are chosen by the recipes of `quant/`, whose kernels encode the quantized ones. Plain floats are written by NumPy,
+so that converting to them compiles nothing.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellama import formats
+from quant import encoders
+from quant.recipes import UNQUANTIZED, recipe_named
+from quant.tensor_roles import model_facts
+from quant.type_choice import choose_types, without_importance
+
+from .errors import ConvertError
+from .lazy_tensor import LazyTensor
+from .planned_file import PlannedFile
+
+_LARGEST_HALF = 65504.0
+
+
+def choose(planned: PlannedFile, recipe_name: str) -> tuple[dict[str, str], int]:
+    """(type of every tensor by name, value of general.file_type) by a recipe's name.
+
+    Raises EdgellamaError for a name that is none, and for types that cannot be written, or not without importance.
+    """
+    recipe = recipe_named(recipe_name)
+    types = choose_types(planned.tensors.values(), model_facts(planned, has_importance=False), recipe)
+    wanting = [types[name] for name in without_importance(types)]
+    wanting += [type_name for type_name in types.values() if type_name not in encoders.ENCODABLE]
+    if wanting:
+        raise ConvertError(
+            f"{recipe_name} needs {wanting[0]}, which cannot be made of a checkpoint alone; convert to f16 and use "
+            "`edgellama quantize` with --imatrix"
+        )
+    return types, recipe.file_type
+
+
+def prepare(type_names: Iterable[str]) -> None:
+    """Compile what encoding to these types needs, if it is not compiled yet."""
+    if set(type_names) - set(UNQUANTIZED):
+        encoders.kernels()
+
+
+def encoded(tensor: LazyTensor, start: int, stop: int, type_name: str) -> NDArray:
+    """The bytes of rows [start, stop), contiguous; a tensor of the same type passes through bit for bit.
+
+    Raises ConvertError, a predicate for the tensor's name.
+    """
+    raw = tensor.raw(start, stop)
+    rows = tensor.stored.widen(raw).reshape(-1, tensor.shape[-1])
+    _refuse_values(rows, type_name)
+    if tensor.stored.name == type_name:
+        return np.ascontiguousarray(raw)
+    try:
+        if type_name in UNQUANTIZED:
+            return formats.by_name(type_name).encode(rows)
+        return encoders.encode_rows(type_name, rows)
+    except ValueError as error:
+        raise ConvertError(f"cannot become {type_name}: {error}") from error
+
+
+def _refuse_values(rows: NDArray[np.float32], type_name: str) -> None:
+    low, high = rows.min(), rows.max()  # both are NaN if any value is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ConvertError("holds NaN or infinity, so the checkpoint is damaged")
+    if type_name == "f16" and max(-low, high) > _LARGEST_HALF:
+        raise ConvertError(f"holds {max(-low, high):g}, which is too large for f16; use --type bf16 or f32")

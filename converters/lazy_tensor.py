@@ -1,0 +1,105 @@
+"""A tensor that is known at once and read in runs of rows when somebody wants them.
+
+Everything between a checkpoint and the GGUF writer is a LazyTensor made of others, so no step ever holds a whole one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellama.gguf.mapped_file import MappedFile
+
+from .stored_types import F32, StoredType
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """`raw(start, stop)` reads rows along the first dimension in the stored type; a number alone is one row."""
+
+    shape: tuple[int, ...]
+    stored: StoredType
+    raw: Callable[[int, int], NDArray]
+
+    def __post_init__(self) -> None:
+        if not self.shape:
+            object.__setattr__(self, "shape", (1,))
+
+    @property
+    def n_rows(self) -> int:
+        return self.shape[0]
+
+    @property
+    def row_values(self) -> int:
+        return prod(self.shape[1:])
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """float32 (stop - start, *shape[1:])."""
+        return self.stored.widen(self.raw(start, stop))
+
+
+def of_array(values: NDArray[np.float32]) -> LazyTensor:
+    """A tensor that is in memory already."""
+    return LazyTensor(values.shape, F32, lambda start, stop: values[start:stop])
+
+
+def span(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """How many values lie from the first of a strided tensor to its last, both counted."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((count - 1) * step for count, step in zip(shape, strides, strict=True))
+
+
+def in_file(
+    file: MappedFile,
+    offset: int,
+    shape: Sequence[int],
+    stored: StoredType,
+    strides: Sequence[int] | None = None,
+) -> LazyTensor:
+    """Values that lie in a file from byte `offset` on, whose extent the caller has checked.
+
+    `strides`: steps in values for each dimension; without them rows follow each other. Rows are copied out of the
+    mapping and its pages given back, so that reading a file of any size leaves the process small.
+    """
+    shape = tuple(shape) or (1,)
+    dense = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    steps = tuple(strides) if strides else dense
+    size = stored.dtype.itemsize
+
+    def raw(start: int, stop: int) -> NDArray:
+        counts = (stop - start, *shape[1:])
+        if 0 in counts:
+            return np.empty(counts, stored.dtype)
+        n_values = span(counts, steps)
+        first = offset + start * steps[0] * size
+        values = file.view(first, n_values * size).view(stored.dtype)
+        rows = np.lib.stride_tricks.as_strided(values, counts, [step * size for step in steps]).copy()
+        if steps == dense:
+            file.release(first, n_values * size)
+        return rows
+
+    return LazyTensor(shape, stored, raw)
+
+
+def joined(parts: Sequence[LazyTensor], axis: int) -> LazyTensor:
+    """Tensors of one stored type side by side along axis 0 or 1; their other dimensions are the same."""
+    first = parts[0]
+    total = sum(part.shape[axis] for part in parts)
+    shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
+
+    def beside(start: int, stop: int) -> NDArray:
+        return np.concatenate([part.raw(start, stop) for part in parts], axis=1)
+
+    def below(start: int, stop: int) -> NDArray:
+        pieces, begin = [], 0
+        for part in parts:
+            piece = max(start - begin, 0), min(stop - begin, part.n_rows)
+            if piece[0] < piece[1]:
+                pieces.append(part.raw(*piece))
+            begin += part.n_rows
+        return np.concatenate(pieces)
+
+    return LazyTensor(shape, first.stored, beside if axis else below)

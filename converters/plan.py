@@ -1,0 +1,102 @@
+"""Which tensor of the output comes from which of the checkpoint, by the records of the family."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellama.arch.spec import Source, TensorSpec
+from edgellama.config import ModelConfig
+from edgellama.gguf.cursor import quoted
+
+from .errors import ConvertError
+from .lazy_tensor import LazyTensor, of_array
+from .sources.checkpoint import HF, Checkpoint
+from .transforms import STEPS
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the output. `source` is its name in the checkpoint, empty for one that was computed."""
+
+    name: str
+    source: str
+    tensor: LazyTensor
+
+
+def plan_tensors(
+    checkpoint: Checkpoint, family: ModuleType, config: ModelConfig, computed: Mapping[str, NDArray[np.float32]]
+) -> list[PlannedTensor]:
+    """All tensors: those outside layers, then layer by layer, each in the order of the family's records.
+
+    Raises ConvertError for a tensor that is missing, or that no record asks for.
+    """
+    search = _Search(checkpoint, family, config)
+    planned = []
+    for spec, layer in _places(family.TENSORS, config.n_layers):
+        name = spec.name.format(i=layer)
+        if name in computed:
+            planned.append(PlannedTensor(name, "", of_array(computed[name])))
+        elif found := search.find(spec, layer):
+            planned.append(PlannedTensor(name, *found))
+    search.refuse_left_over()
+    return planned
+
+
+def notes_on_missing(checkpoint: Checkpoint, family: ModuleType) -> list[str]:
+    """What the user should know of tensors that the config expects and the checkpoint lacks."""
+    notes = []
+    for source in family.SOURCES:
+        name = f"{getattr(source, checkpoint.names)}.weight"
+        expected = source.unless and not checkpoint.config.get(source.unless, bool, False)
+        if expected and name not in checkpoint.tensors:
+            notes.append(f"tensor {name!r} is missing; the model is taken for one with {source.unless}")
+    return notes
+
+
+def _places(specs: tuple[TensorSpec, ...], n_layers: int) -> Iterator[tuple[TensorSpec, int]]:
+    yield from ((spec, 0) for spec in specs if not spec.per_layer)
+    yield from ((spec, layer) for layer in range(n_layers) for spec in specs if spec.per_layer)
+
+
+class _Search:
+    """Finds the checkpoint's tensors one by one and remembers which were wanted."""
+
+    def __init__(self, checkpoint: Checkpoint, family: ModuleType, config: ModelConfig):
+        self.checkpoint, self.family, self.config = checkpoint, family, config
+        self.sources: dict[str, Source] = {source.name: source for source in family.SOURCES}
+        self.used: set[str] = set()
+
+    def find(self, spec: TensorSpec, layer: int) -> tuple[str, LazyTensor] | None:
+        """(name in the checkpoint, tensor after the record's steps), or None where none is wanted."""
+        base, _, kind = spec.name.rpartition(".")
+        source = self.sources.get(base)
+        if source is None:  # only ever computed
+            return None
+        name = f"{getattr(source, self.checkpoint.names).format(i=layer)}.{kind}"
+        if name not in self.checkpoint.tensors:
+            if not spec.optional:
+                raise ConvertError(f"{self.checkpoint.path}: tensor {name!r} is missing; the checkpoint is incomplete")
+            return None
+        self.used.add(name)
+        if source.unless and self.checkpoint.config.get(source.unless, bool, False):
+            return None
+        return name, self._stepped(name, source)
+
+    def _stepped(self, name: str, source: Source) -> LazyTensor:
+        tensor = self.checkpoint.tensors[name]
+        for step, *arguments in source.steps if self.checkpoint.names == HF else ():
+            try:
+                tensor = STEPS[step](tensor, self.config, *arguments)
+            except ConvertError as error:
+                raise ConvertError(f"{self.checkpoint.path}: tensor {quoted(name)} {error}") from error
+        return tensor
+
+    def refuse_left_over(self) -> None:
+        for name in self.checkpoint.tensors:
+            if name not in self.used and not any(fnmatchcase(name, p) for p in self.family.UNUSED_SOURCES):
+                kind = self.checkpoint.config.get("model_type", str)
+                raise ConvertError(f"{self.checkpoint.path}: tensor {quoted(name)} has no place in a {kind} model")

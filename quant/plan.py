@@ -1,0 +1,105 @@
+"""From what a user asked for to the work to be done: the type of every tensor, checked before anything is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgellama.errors import EdgellamaError
+
+from .encoders import ENCODABLE
+from .gguf_output import KeyValue
+from .quantizer import TensorJob, make_jobs
+from .recipes import UNQUANTIZED, Recipe
+from .tensor_roles import model_facts
+from .type_choice import NO_OPTIONS, TypeOptions, choose_types, without_importance
+
+if TYPE_CHECKING:
+    from edgellama.gguf import GGUFFile
+
+    from .importance import ImportanceMatrix
+
+QUANTIZATION_VERSION = 2  # of GGML's block formats
+_NOT_WEIGHTS = ("i8", "i16", "i32", "i64", "f64")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs in file order and the keys that the output gets besides those of the source."""
+
+    jobs: list[TensorJob]
+    keys: Mapping[str, KeyValue]
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all tensors, without the header."""
+        return sum(job.output.n_bytes for job in self.jobs)
+
+    @property
+    def n_values(self) -> int:
+        return sum(job.output.n_rows * job.tensor.shape[-1] for job in self.jobs)
+
+
+def plan_recipe(
+    source: "GGUFFile",
+    recipe: Recipe,
+    options: TypeOptions = NO_OPTIONS,
+    importance: "ImportanceMatrix | None" = None,
+    allow_requantize: bool = False,
+) -> Plan:
+    """Types by a recipe. Raises EdgellamaError, one sentence, for what cannot or should not be written."""
+    for name in (options.output, options.token_embedding, *(name for _, name in options.overrides)):
+        if name is not None and name not in ENCODABLE:
+            raise EdgellamaError(f"{name!r} is no tensor type that can be written; choose among {', '.join(ENCODABLE)}")
+    model = model_facts(source, importance is not None)
+    types = choose_types(source.tensors.values(), model, recipe, options)
+    return plan_types(source, types, recipe.file_type, importance, allow_requantize)
+
+
+def plan_types(
+    source: "GGUFFile",
+    types: Mapping[str, str],
+    file_type: int,
+    importance: "ImportanceMatrix | None" = None,
+    allow_requantize: bool = False,
+) -> Plan:
+    """The same with a type for every tensor by name."""
+    types = dict(types) | {t.name: t.type_name for t in source.tensors.values() if t.type_name in _NOT_WEIGHTS}
+    jobs = make_jobs(source, types, importance)
+    for job in jobs:
+        if not job.is_copied:
+            _check(source, job, allow_requantize)
+    wanting = [name for name in without_importance(types) if importance is None or importance.columns.get(name) is None]
+    if wanting and any(not job.is_copied for job in jobs if job.tensor.name in wanting):
+        raise EdgellamaError(
+            f"{source.path}: {types[wanting[0]]} needs an importance matrix for {wanting[0]!r} and would be noise "
+            "without it; give one with --imatrix"
+        )
+    return Plan(jobs, _keys(file_type, importance))
+
+
+def _check(source: "GGUFFile", job: TensorJob, allow_requantize: bool) -> None:
+    if job.type_name not in ENCODABLE:
+        raise EdgellamaError(
+            f"{source.path}: tensor {job.tensor.name!r} would become {job.type_name}, which cannot be written; "
+            f"choose among {', '.join(ENCODABLE)}"
+        )
+    if job.tensor.type_name not in UNQUANTIZED and not allow_requantize:
+        raise EdgellamaError(
+            f"{source.path}: tensor {job.tensor.name!r} is {job.tensor.type_name} already, and quantizing it again "
+            "loses more than once; start from the F16 model, or give --allow-requantize"
+        )
+
+
+def _keys(file_type: int, importance: "ImportanceMatrix | None") -> dict[str, KeyValue]:
+    keys: dict[str, KeyValue] = {
+        "general.quantization_version": QUANTIZATION_VERSION,
+        "general.file_type": file_type,
+    }
+    if importance is not None:
+        keys["quantize.imatrix.file"] = importance.path.name
+        if importance.datasets:
+            keys["quantize.imatrix.dataset"] = importance.datasets[0]
+        keys["quantize.imatrix.entries_count"] = len(importance.columns)
+        if importance.n_chunks:
+            keys["quantize.imatrix.chunks_count"] = importance.n_chunks
+    return keys
