@@ -234,8 +234,11 @@ class Answer(Iterator[str]):
     def _logprob(self, logits: np.ndarray, token_id: int) -> TokenLogprob:
         from .sampling import logprob, logprobs
 
-        ids, values = logprobs(logits, self._n_logprobs)
-        return TokenLogprob(token_id, logprob(logits, token_id), list(zip(ids.tolist(), values.tolist(), strict=True)))
+        scan = self._sampler.scan
+        ids, values = logprobs(logits, self._n_logprobs, scan)
+        return TokenLogprob(
+            token_id, logprob(logits, token_id, scan), list(zip(ids.tolist(), values.tolist(), strict=True))
+        )
 
     def _decode(self, session: "Session", token_id: int) -> np.ndarray | None:
         """The logits after one more token; None, with the finish reason, if the context is full."""
