@@ -2,7 +2,7 @@
 
 
 class EdgellamaError(Exception):
-    """Anything a user can cause and mend. The command line prints its sentence and exits with 1."""
+    """Anything a user can cause and mend. The command line prints its sentence and exits with 2."""
 
 
 class GGUFError(EdgellamaError):

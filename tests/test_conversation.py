@@ -93,7 +93,7 @@ def test_a_stopped_answer_is_kept_as_far_as_it_came(model):
 
 def test_a_full_context_stops(model):
     chat = new_chat(model)
-    with pytest.raises(ContextFullError, match=r"tokens, and the context holds 512: .*on_full='shift'"):
+    with pytest.raises(ContextFullError, match=r"tokens, and the context holds 512: .*on-full shift"):
         chat.send("word " * 1000)
     assert chat.messages == []
     answer = chat.send("a", max_tokens=None).run()

@@ -171,7 +171,7 @@ class Conversation:
         if len(ids) >= context:
             raise ContextFullError(
                 f"the conversation has {len(ids)} tokens, and the context holds {context}: start a new one, load the"
-                " model with a larger context, or let old turns go (on_full='shift')"
+                " model with a larger context, or let old turns go (on-full shift)"
             )
         return ids
 

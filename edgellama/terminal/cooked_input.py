@@ -22,10 +22,10 @@ class CookedInput:
 
     def line(self, prompt: str) -> str:
         """One line. Raises as message() does."""
-        self._notes.write(prompt)
-        self._notes.flush()
         try:
             with ctrl_c_calls(interrupt):
+                self._notes.write(prompt)
+                self._notes.flush()
                 line = sys.stdin.readline()
         except KeyboardInterrupt:
             self._notes.write("\n")

@@ -7,8 +7,24 @@ from contextlib import contextmanager
 
 @contextmanager
 def ctrl_c_calls(action: Callable[[], object]) -> Iterator[None]:
-    """While the block runs, Ctrl-C calls `action`, which may raise. Only the main thread may enter it."""
-    before = signal.signal(signal.SIGINT, lambda number, frame: action())
+    """While the block runs, Ctrl-C calls `action`, which may raise. Only the main thread may enter it.
+
+    Python runs a handler between any two steps of the main thread, the handler's own steps too: what takes a lock
+    would wait for itself. So Ctrl-C during the action does nothing.
+    """
+    is_acting = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal is_acting
+        if is_acting:
+            return
+        is_acting = True
+        try:
+            action()
+        finally:
+            is_acting = False
+
+    before = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:

@@ -10,7 +10,6 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import Style
@@ -24,7 +23,11 @@ _STYLE = Style.from_dict({"prompt": "bold", "continuation": "dim"})
 
 
 class LineInput:
-    """Reads messages from the person at a terminal; shows what is typed on `notes`."""
+    """Reads messages from the person at a terminal; shows what is typed on `notes`.
+
+    While it reads, Ctrl-C is a key like others. prompt_toolkit's own handling of the signal is off: it restores the
+    handler that was there before with a gap in which a second Ctrl-C ends the program.
+    """
 
     def __init__(self, notes: TextIO, history_file: Path | None):
         self._output = _output(notes)
@@ -41,12 +44,12 @@ class LineInput:
 
     def message(self) -> str:
         """The next message or command. Raises EOFError for Ctrl-D, KeyboardInterrupt for Ctrl-C on an empty line."""
-        return multi_line.message(self._session.prompt(_styled("prompt")))
+        return multi_line.message(self._session.prompt(_styled("prompt"), handle_sigint=False))
 
     def line(self, prompt: str) -> str:
         """One line, which history does not keep. Raises as message() does."""
         session: PromptSession[str] = PromptSession(output=self._output)
-        return session.prompt(prompt).strip()
+        return session.prompt(prompt, handle_sigint=False).strip()
 
 
 def _output(notes: TextIO) -> Output:
@@ -117,5 +120,4 @@ _KEYS: dict[tuple[str, ...], Callable[[KeyPressEvent], None]] = {
     ("tab",): _tab,
     ("escape", "enter"): _new_line,
     ("c-c",): _ctrl_c,
-    (Keys.SIGINT,): _ctrl_c,
 }
