@@ -60,6 +60,13 @@ def file_type(type_name: str) -> int:
     return recipe_named(type_name).file_type
 
 
+def read_once(path: Path) -> None:
+    """Bring the file into the system's cache, so that the first run does not pay for the disk."""
+    with open(path, "rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
 def run_child(python: str, name: str, model: Path, output: Path, type_name: str, n_threads: int) -> float:
     """Seconds of one run in a fresh process; its output file is removed."""
     command = [python, "-m", MODULE, str(model), "--run", name, "--output", str(output), "--threads", str(n_threads)]
@@ -83,6 +90,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Type -> runtime -> seconds of every round, and the median of the ratios round by round."""
     pythons = {"edgellama": sys.executable, "llama.cpp": arguments.peer_python}
     figures = {}
+    read_once(arguments.model)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         output = Path(folder) / "quantized.gguf"
         for type_name in arguments.types:

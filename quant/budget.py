@@ -1,16 +1,17 @@
 """Types for a size: each matrix gets the type that buys the most accuracy for its bytes.
 
-Every candidate type is tried on a sample of each matrix's rows. What counts is the relative squared error of the
-matrix, weighted by importance where there is one: about the relative error of its output, which makes a small matrix
-worth more bits than a large one. From the smallest type on, the step to a larger type that lowers the sum of errors
-most per byte is taken, again and again, until the size is reached: the Lagrangian solution, on the lower convex hull of
-each matrix's (bytes, error) points (Everett 1963).
+Every candidate type is tried on a sample of each matrix's rows. What counts is the squared error relative to the
+matrix's own values, weighted by importance where there is one, times the number of its values: an error counts alike
+in every matrix, whatever the scale of its weights, but more in the output matrix, whose errors nothing evens out. From
+the smallest type on, the step to a larger type that lowers the sum most per byte is taken, again and again, until the
+size is reached: the Lagrangian solution, on the lower convex hull of a matrix's (bytes, error) points (Everett 1963).
 """
 
 import heapq
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,13 +35,14 @@ if TYPE_CHECKING:
 # Types that the runtime computes fast, from two bits on, and what serves rows that are no multiple of 256.
 CANDIDATES = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_0", "f16")
 NARROW_CANDIDATES = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16")
+OUTPUT_WEIGHT = 4.0  # 1 to 8 serve about as well; the best of them on a small trained model
 SAMPLE_VALUES = 1 << 17  # of each matrix
 SAMPLE_PIECES = 8
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One type for one matrix."""
+    """One type for one matrix; `error` is what counts, as the module's docstring says."""
 
     type_name: str
     n_bytes: int
@@ -58,7 +60,8 @@ def choose_for_size(
     tensors = list(source.tensors.values())
     matrices = [tensor for tensor in tensors if is_quantized(tensor.name, tensor.shape)]
     fixed = sum(tensor.n_bytes for tensor in tensors) - sum(tensor.n_bytes for tensor in matrices)
-    hulls = _measure_all(matrices, importance, n_threads, report)
+    weights = {"output.weight" if "output.weight" in source.tensors else "token_embd.weight": OUTPUT_WEIGHT}
+    hulls = _measure_all(matrices, weights, importance, n_threads, report)
     least = fixed + sum(hull[0].n_bytes for hull in hulls.values())
     if least > n_bytes:
         raise EdgellamaError(
@@ -73,7 +76,7 @@ def file_type_of(types: Mapping[str, str], source: "GGUFFile") -> int:
     counts: dict[str, int] = {}
     for name, type_name in types.items():
         tensor = source.tensors[name]
-        counts[type_name] = counts.get(type_name, 0) + int(np.prod(tensor.shape))
+        counts[type_name] = counts.get(type_name, 0) + prod(tensor.shape)
     common = max(counts, key=counts.__getitem__)
     return next((recipe.file_type for recipe in RECIPES.values() if recipe.type_name == common), 0)
 
@@ -119,12 +122,17 @@ def _is_convex(a: Choice, b: Choice, c: Choice) -> bool:
 
 
 def _measure_all(
-    matrices: list["TensorInfo"], importance: "ImportanceMatrix | None", n_threads: int, report: "Report | None"
+    matrices: list["TensorInfo"],
+    weights: Mapping[str, float],
+    importance: "ImportanceMatrix | None",
+    n_threads: int,
+    report: "Report | None",
 ) -> dict[str, list[Choice]]:
+    """Name -> hull of the choices for that matrix, whose errors count as `weights` say, others 1."""
     kernels()
     found = {}
     with ThreadPoolExecutor(n_threads) as pool:
-        hulls = pool.map(lambda tensor: _measure_types(tensor, importance), matrices)
+        hulls = pool.map(lambda tensor: measure_types(tensor, importance, weights.get(tensor.name, 1.0)), matrices)
         for number, (tensor, hull) in enumerate(zip(matrices, hulls, strict=True), start=1):
             found[tensor.name] = hull
             if report:
@@ -132,17 +140,20 @@ def _measure_all(
     return found
 
 
-def _measure_types(tensor: "TensorInfo", importance: "ImportanceMatrix | None") -> list[Choice]:
-    weights = importance.of(tensor) if importance else None
-    sample = [(piece, rows, _weights(weights, piece)) for piece, rows in sample_rows(tensor)]
-    worker, choices = Worker(), []
-    for type_name in candidates_for(tensor.shape[-1]):
+def measure_types(
+    tensor: "TensorInfo", importance: "ImportanceMatrix | None" = None, weight: float = 1.0
+) -> list[Choice]:
+    """The hull of the candidate types, tried on a sample of the tensor's rows."""
+    columns = importance.of(tensor) if importance else None
+    sample = [(piece, rows, _weights(columns, piece)) for piece, rows in sample_rows(tensor)]
+    n_rows, n_columns, worker, choices = prod(tensor.shape[:-1]), tensor.shape[-1], Worker(), []
+    for type_name in candidates_for(n_columns):
         sums = ErrorSums()
-        for piece, rows, columns in sample:
-            encoded = worker.encode(piece, rows, type_name, columns)
-            sums.add(measure(type_name, encoded, rows, columns))
-        n_bytes = int(np.prod(tensor.shape[:-1])) * formats.by_name(type_name).row_bytes(tensor.shape[-1])
-        choices.append(Choice(type_name, n_bytes, sums.weighted_relative_rms**2))
+        for piece, rows, weights in sample:
+            encoded = worker.encode(piece, rows, type_name, weights)
+            sums.add(measure(type_name, encoded, rows, weights))
+        error = weight * n_rows * n_columns * sums.weighted_relative_rms**2
+        choices.append(Choice(type_name, n_rows * formats.by_name(type_name).row_bytes(n_columns), error))
     return lower_hull(choices)
 
 

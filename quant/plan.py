@@ -63,7 +63,6 @@ def plan_types(
     allow_requantize: bool = False,
 ) -> Plan:
     """The same with a type for every tensor by name."""
-    types = dict(types) | {t.name: t.type_name for t in source.tensors.values() if t.type_name in _NOT_WEIGHTS}
     jobs = make_jobs(source, types, importance)
     for job in jobs:
         if not job.is_copied:
@@ -82,6 +81,11 @@ def _check(source: "GGUFFile", job: TensorJob, allow_requantize: bool) -> None:
         raise EdgellamaError(
             f"{source.path}: tensor {job.tensor.name!r} would become {job.type_name}, which cannot be written; "
             f"choose among {', '.join(ENCODABLE)}"
+        )
+    if job.tensor.type_name in _NOT_WEIGHTS:
+        raise EdgellamaError(
+            f"{source.path}: tensor {job.tensor.name!r} is {job.tensor.type_name}, which is no type of plain weights; "
+            "start from the model that this one was made from"
         )
     if job.tensor.type_name not in UNQUANTIZED and not allow_requantize:
         raise EdgellamaError(

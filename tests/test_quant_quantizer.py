@@ -258,12 +258,20 @@ def test_unknown_types_are_refused(synthetic_model, tmp_path):
             plan_types(file, types, 0)
 
 
-def test_integers_are_never_weights(tmp_path):
-    table = [tensor("blk.0.attn_q.weight", (64, 4), 24, 0)]  # I8
-    (tmp_path / "in.gguf").write_bytes(gguf_bytes(llama_keys(), table, bytes(range(256))))
-    quantize(tmp_path / "in.gguf", tmp_path / "out.gguf", "Q4_0")
-    with open_gguf(tmp_path / "out.gguf") as file:
-        assert bytes(file.tensors["blk.0.attn_q.weight"].data) == bytes(range(256))
+def test_integers_are_no_weights(tmp_path):
+    """FP8 weights lie in I8 tensors, beside their scales; other integers are tables, which are copied."""
+    for name, is_table in (("blk.0.attn_q.weight", False), ("blk.0.ffn_gate_tid2eid.weight", True)):
+        table = [tensor(name, (64, 4), 24, 0)]  # I8
+        (tmp_path / "in.gguf").write_bytes(gguf_bytes(llama_keys(), table, bytes(range(256))))
+        if not is_table:
+            with pytest.raises(
+                EdgellamaError, match=r"'blk\.0\.attn_q\.weight' is i8, which is no type of plain weights"
+            ):
+                quantize(tmp_path / "in.gguf", tmp_path / "out.gguf", "Q4_0", allow_requantize=True)
+            continue
+        quantize(tmp_path / "in.gguf", tmp_path / "out.gguf", "Q4_0")
+        with open_gguf(tmp_path / "out.gguf") as file:
+            assert bytes(file.tensors[name].data) == bytes(range(256))
 
 
 def test_the_source_is_never_overwritten(tmp_path):

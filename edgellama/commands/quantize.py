@@ -176,7 +176,7 @@ def _rows(plan: "Plan", with_errors: bool) -> list[dict[str, Any]]:
 def _as_json(plan: "Plan", args: argparse.Namespace) -> str:
     import json
 
-    totals = {"output": args.output, "bytes": plan.n_bytes, "bits_per_weight": 8 * plan.n_bytes / plan.n_values}
+    totals = {"output": args.output, "bytes": plan.n_bytes, "bits_per_weight": 8 * plan.n_bytes / max(plan.n_values, 1)}
     return json.dumps({**totals, "tensors": _rows(plan, args.report)})
 
 
@@ -185,7 +185,7 @@ def _as_text(plan: "Plan", args: argparse.Namespace, bytes_before: int) -> str:
     if args.report:
         lines.append(_total_errors(plan))
     verb = "would take" if args.dry_run else "takes"
-    bits = 8 * plan.n_bytes / plan.n_values
+    bits = 8 * plan.n_bytes / max(plan.n_values, 1)
     lines.append(
         f"{args.output} {verb} {_amount(plan.n_bytes)}, {bits:.2f} bits per weight ({_amount(bytes_before)} before)"
     )

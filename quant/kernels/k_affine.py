@@ -4,14 +4,7 @@ from numba import float32
 
 from edgellama.compiler.entry import device, entry
 from edgellama.simd.arithmetic import splat_float, zero_float
-from edgellama.simd.memory import (
-    load_f32,
-    load_u8,
-    store_f16,
-    store_low_bytes,
-    store_u8,
-    store_vector,
-)
+from edgellama.simd.memory import load_f32, load_u8, store_f16, store_low_bytes, store_u8, store_vector
 
 from .affine import fit_runs, quantize_steps, store_run_codes
 from .lanes import LANES, to_int
@@ -19,15 +12,14 @@ from .parts import ENCODER, inverse_or_zero, pack_fields
 from .runs import CODES, FIELDS, clear_weights, load_runs, run_sums
 
 BLOCK = 256
-INVERSES, STARTS, SCALES, UNITS = (FIELDS + 64 * i for i in range(4))
+INVERSES, STARTS, SCALES, UNITS = (FIELDS + 64 * i for i in range(4))  # one float32 per run each
 STEPS, MINIMUM_STEPS = FIELDS + 256, FIELDS + 272  # 16 bytes each
 
 
 @device
-def encode_set(source, importance, first, n_values, n_columns, length, n_codes, first_range, n_steps, reach, scratch):
-    """16 runs: codes and fields to scratch."""
+def encode_set(values, length, n_codes, first_range, n_steps, reach, scratch):
+    """16 runs that are loaded: codes and fields to scratch."""
     top, top_step = splat_float(float32(n_codes - 1)), splat_float(float32(n_steps - 1))
-    values = load_runs(source, importance, first, n_values, n_columns, length, scratch)
     sums = run_sums(scratch, length)
     scale, minimum = fit_runs(scratch, length, sums, top, zero_float(), first_range)
     n_group = BLOCK // length
@@ -65,7 +57,8 @@ def encode_q2_k(source, importance, n_rows, n_columns, target, scratch):
     n_values = n_rows * n_columns
     clear_weights(scratch)
     for first in range(0, n_values, BLOCK):
-        encode_set(source, importance, first, n_values, n_columns, 16, 4, float32(-0.9), 16, 2, scratch)
+        values = load_runs(source, importance, first, n_values, n_columns, 16, scratch)
+        encode_set(values, 16, 4, float32(-0.9), 16, 2, scratch)
         for run in range(LANES):
             store_u8(target + run, load_u8(scratch + STEPS + run) | load_u8(scratch + MINIMUM_STEPS + run) << 4)
         pack_fields(scratch + CODES, target + 16, 64, 32, 2, 0)
@@ -79,7 +72,8 @@ def encode_six_bit_steps(source, importance, n_rows, n_columns, target, scratch,
     n_values = n_rows * n_columns
     clear_weights(scratch)
     for first in range(0, n_values, 2 * BLOCK):
-        encode_set(source, importance, first, n_values, n_columns, 32, n_codes, first_range, 64, 1, scratch)
+        values = load_runs(source, importance, first, n_values, n_columns, 32, scratch)
+        encode_set(values, 32, n_codes, first_range, 64, 1, scratch)
         for side in range(min(2, (n_values - first) // BLOCK)):
             codes = scratch + CODES + BLOCK * side
             store_units(scratch, 8 * side, target)

@@ -32,14 +32,14 @@ INVERSES, UNITS, STEPS = FIELDS, FIELDS + 64, FIELDS + 128
 
 
 @device
-def encode_set(values, length, nearest_level, code_of, low, high, trial_step, low_step, high_step, reach, scratch):
+def encode_set(values, length, nearest_level, code_of, ends, trial_step, step_ends, scratch):
     """16 runs that are loaded: codes and fields to scratch. Steps are stored as bytes from 0 on."""
-    scale = fit_runs(scratch, length, nearest_level, low, high, trial_step)
-    n_group, least, most = BLOCK // length, splat_float(low_step), splat_float(high_step)
-    unit, step = quantize_steps(scratch, length, scale, nearest_level, least, most, n_group, reach)
+    scale = fit_runs(scratch, length, nearest_level, ends, trial_step)
+    low_step, high_step = splat_float(step_ends[0]), splat_float(step_ends[1])
+    unit, step = quantize_steps(scratch, length, scale, nearest_level, low_step, high_step, BLOCK // length)
     store_vector(scratch + INVERSES, inverse_or_zero(unit * step))
     store_vector(scratch + UNITS, unit)
-    store_low_bytes(scratch + STEPS, to_int(step - least))
+    store_low_bytes(scratch + STEPS, to_int(step - low_step))
     store_run_codes(values, length, code_of, scratch + INVERSES, scratch + CODES)
 
 
@@ -50,8 +50,8 @@ def encode_q3_k(source, importance, n_rows, n_columns, target, scratch):
     for first in range(0, n_values, BLOCK):
         values = load_runs(source, importance, first, n_values, n_columns, 16, scratch)
         encode_set(
-            values, 16, level_of_3_bits, code_of_3_bits, float32(-4), float32(3), float32(0.3),
-            float32(-32), float32(31), 1, scratch,
+            values, 16, level_of_3_bits, code_of_3_bits, (float32(-4), float32(3)), float32(0.3),
+            (float32(-32), float32(31)), scratch,
         )  # fmt: skip
         pack_fields(scratch + CODES, target, 32, 32, 1, 2)
         pack_fields(scratch + CODES, target + 32, 64, 32, 2, 0)
@@ -73,8 +73,8 @@ def encode_q6_k(source, importance, n_rows, n_columns, target, scratch):
     for first in range(0, n_values, BLOCK):
         values = load_runs(source, importance, first, n_values, n_columns, 16, scratch)
         encode_set(
-            values, 16, level_of_6_bits, code_of_6_bits, float32(-32), float32(31), float32(1),
-            float32(-128), float32(127), 1, scratch,
+            values, 16, level_of_6_bits, code_of_6_bits, (float32(-32), float32(31)), float32(1),
+            (float32(-128), float32(127)), scratch,
         )  # fmt: skip
         pack_fields(scratch + CODES, target, 128, 64, 4, 0)
         pack_fields(scratch + CODES, target + 128, 64, 32, 2, 4)
@@ -91,8 +91,8 @@ def encode_iq4_xs(source, importance, n_rows, n_columns, target, scratch):
     for first in range(0, n_values, 2 * BLOCK):
         values = load_runs(source, importance, first, n_values, n_columns, 32, scratch)
         encode_set(
-            values, 32, level_iq4_nl, code_iq4_nl, float32(-127), float32(113), float32(6),
-            float32(-32), float32(31), 1, scratch,
+            values, 32, level_iq4_nl, code_iq4_nl, (float32(-127), float32(113)), float32(6),
+            (float32(-32), float32(31)), scratch,
         )  # fmt: skip
         for side in range(min(2, (n_values - first) // BLOCK)):
             steps, upper = scratch + STEPS + 8 * side, 0

@@ -18,9 +18,9 @@ INVERSES, STARTS, SCALES, OFFSETS = FIELDS, FIELDS + 64, FIELDS + 128, FIELDS + 
 
 
 @device
-def fit_scales(values, nearest_level, code_of, low, high, trial_step, scratch):
+def fit_scales(values, nearest_level, code_of, ends, trial_step, scratch):
     """A set of blocks without minimum: codes and fields to scratch."""
-    scale = rounded_to_half(symmetric.fit_runs(scratch, BLOCK, nearest_level, low, high, trial_step))
+    scale = rounded_to_half(symmetric.fit_runs(scratch, BLOCK, nearest_level, ends, trial_step))
     store_vector(scratch + SCALES, scale)
     store_vector(scratch + INVERSES, inverse_or_zero(scale))
     symmetric.store_run_codes(values, BLOCK, code_of, scratch + INVERSES, scratch + CODES)
@@ -61,13 +61,13 @@ def store_blocks(n_blocks, has_offset, has_fifth_bit, target, scratch):
 @device
 def encode_levels(source, importance, n_rows, n_columns, target, scratch, nearest_level, code_of, ends, trial_step):
     """`ends` are the first and the last level."""
-    n_values, (low, high) = n_rows * n_columns, ends
+    n_values = n_rows * n_columns
     clear_weights(scratch)
     for first in range(0, n_values, SET_VALUES):
         values = load_runs(source, importance, first, n_values, n_columns, BLOCK, scratch)
-        fit_scales(values, nearest_level, code_of, low, high, trial_step, scratch)
+        fit_scales(values, nearest_level, code_of, ends, trial_step, scratch)
         n_blocks = min(LANES, (n_values - first) // BLOCK)
-        target = store_blocks(n_blocks, False, high == float32(15), target, scratch)
+        target = store_blocks(n_blocks, False, ends[1] == float32(15), target, scratch)
 
 
 @device

@@ -52,8 +52,9 @@ def keep_better(scratch, length, inverse, nearest_level, best):
 
 
 @device
-def fit_runs(scratch, length, nearest_level, low, high, step):
-    """The scale of each run, of either sign: its peak is tried at places `step` apart around both low and high."""
+def fit_runs(scratch, length, nearest_level, ends, step):
+    """The scale of each run, of either sign: its peak is tried at places `step` apart around both end levels."""
+    low, high = ends
     per_level = inverse_or_zero(signed_peak(scratch, length))
     best = (zero_float(), zero_float())
     for trial in range(N_TRIALS):
@@ -66,11 +67,11 @@ def fit_runs(scratch, length, nearest_level, low, high, step):
 
 
 @device
-def search_steps(scratch, length, unit, centre, nearest_level, low_step, high_step, reach):
-    """The best step at most `reach` away."""
+def search_steps(scratch, length, unit, centre, nearest_level, low_step, high_step):
+    """The best step at most one away."""
     step, error = centre, splat_float(INFINITE)
     two = splat_float(float32(2.0))
-    for offset in range(-reach, reach + 1):
+    for offset in range(-1, 2):
         new_step = clamp(centre + splat_float(float32(offset)), low_step, high_step)
         scale = unit * new_step
         qq_sum, xq_sum = level_sums(scratch, length, inverse_or_zero(scale), nearest_level)
@@ -96,7 +97,7 @@ def group_peak(scale, n_group):
 
 
 @device
-def quantize_steps(scratch, length, scale, nearest_level, low_step, high_step, n_group, reach):
+def quantize_steps(scratch, length, scale, nearest_level, low_step, high_step, n_group):
     """(unit, step), so that scale is about unit * step; the unit is a float16 shared by each group of runs.
 
     Steps are integers low_step..high_step; the largest scale gets low_step, the larger of the two in magnitude.
@@ -104,9 +105,9 @@ def quantize_steps(scratch, length, scale, nearest_level, low_step, high_step, n
     unit = rounded_to_half(group_peak(scale, n_group) / low_step)
     step = nearest_in(scale * inverse_or_zero(unit), low_step, high_step)
     for _ in range(N_ROUNDS):
-        step = search_steps(scratch, length, unit, step, nearest_level, low_step, high_step, reach)
+        step = search_steps(scratch, length, unit, step, nearest_level, low_step, high_step)
         unit = solve_unit(scratch, length, unit, step, nearest_level, n_group)
-    return unit, search_steps(scratch, length, unit, step, nearest_level, low_step, high_step, reach)
+    return unit, search_steps(scratch, length, unit, step, nearest_level, low_step, high_step)
 
 
 @device
