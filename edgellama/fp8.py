@@ -24,6 +24,7 @@ VERSION = 1
 KEY = "edgellama.fp8."
 SCALE_SUFFIX = ".edgellama_fp8_scale"
 BLOCK = 128  # rows and columns that share a scale in "block"
+COLUMNS = 4  # a row has a multiple of so many: kernels read them together
 FORMATS, GRANULARITIES = ("e4m3", "e5m2"), ("tensor", "row", "block")
 
 
@@ -93,6 +94,8 @@ def _choice(file: GGUFFile, key: str, choices: tuple[str, ...]) -> str:
 
 def _joined(file: GGUFFile, tensor: TensorInfo, scales: TensorInfo, format_name: str, granularity: str) -> ScaledTensor:
     n_rows, n_columns = tensor.shape
+    if n_columns % COLUMNS:
+        raise ModelError(f"{file.path}: tensor {tensor.name!r} has {n_columns} columns, which are not a multiple of 4")
     shapes = {"tensor": (1,), "row": (n_rows,), "block": (-(-n_rows // BLOCK), -(-n_columns // BLOCK))}
     if scales.type_name != "f32" or scales.shape != shapes[granularity]:
         wanted = f"must be f32 of the shape {shapes[granularity]}"

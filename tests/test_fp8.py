@@ -5,13 +5,17 @@ import math
 import numpy as np
 import pytest
 from fp8_files import fp8_model
+from kernel_harness import Guarded, Machine, float_panels, pack, simple_frame
 from model_files import relative_rms, with_metadata, with_tensor, without_tensor
 
 import edgellama
 from bench.perturb import copy_model
 from edgellama import fp8
+from edgellama.compiler import load_kernels
+from edgellama.cpu.layout import unpacked_scratch_bytes
 from edgellama.errors import ModelError
 from edgellama.gguf import open_gguf
+from edgellama.ops import MATMUL, STORE
 from edgellama.reference import ReferenceMachine
 
 FORMS = [(kind, granularity) for kind in fp8.FORMATS for granularity in fp8.GRANULARITIES]
@@ -126,6 +130,40 @@ def test_keys_that_make_no_sense(models, tmp_path, key, value, sentence):
     path = with_metadata(models["e4m3", "row"], tmp_path / "odd.gguf", **{f"edgellama__fp8__{key}": value})
     with pytest.raises(ModelError, match=sentence):
         edgellama.load(path)
+
+
+def test_columns_come_in_fours(models, tmp_path):
+    """Kernels read four codes of a row at once."""
+    narrow = copy_model(models["e4m3", "row"], tmp_path / "narrow.gguf", with_tensor(UP, lambda codes: codes[:, :-2]))
+    with open_gguf(narrow) as file, pytest.raises(ModelError, match=f"'{UP}' has .* not a multiple of 4"):
+        fp8.join_scales(file)
+
+
+@pytest.mark.parametrize("magnitude", [1e-15, 1.0, 1e15])
+@pytest.mark.parametrize("n_tokens", [1, 7])
+@pytest.mark.parametrize("kind", fp8.FORMATS)
+def test_products_of_all_codes(kind, n_tokens, magnitude):
+    """Subnormal codes too, rows and runs of columns that fill no group, and activations of any size."""
+    kernels, (n_rows, n_columns), n_runs = load_kernels(), (33, 260), 3
+    random = np.random.default_rng(1)
+    codes = random.choice(np.flatnonzero(np.isfinite(fp8.values(kind))), (n_rows, n_columns)).astype(np.uint8)
+    scales = random.uniform(0.5, 2, (n_rows, n_runs)).astype(np.float32)
+    x = Guarded.of(random.standard_normal((n_tokens, n_columns), dtype=np.float32) * np.float32(magnitude))
+    packed_codes, out = pack(kernels, f"fp8_{kind}", codes), Guarded((n_tokens, n_rows))
+    grouped = np.zeros((2, 32, n_runs), np.float32)
+    grouped.reshape(64, n_runs)[:n_rows] = scales
+    weight = Guarded.of(np.concatenate([packed_codes.values, grouped.transpose(0, 2, 1).reshape(-1).view(np.uint8)]))
+    machine = Machine(kernels, simple_frame(n_tokens), 2, unpacked_scratch_bytes(n_columns, 12, floats=True))
+    operands = {"weight": weight, "x": float_panels(kernels, x), "out": out, "bias": None}
+    sizes = {"n_rows": n_rows, "n_columns": n_columns, "pitch": n_rows, "mode": STORE, "row_bytes": n_columns}
+    names = (f"matvec_fp8_{kind}", "gemm_fp8", "gemm_fp8")
+    machine.run(
+        machine.bind(MATMUL, operands, sizes | {"scale_columns": fp8.BLOCK}, kernels=names, helper=f"unpack_fp8_{kind}")
+    )
+    weights = fp8.values(kind)[codes] * np.repeat(scales.astype(np.float64), fp8.BLOCK, 1)[:, :n_columns]
+    wanted = x.values.astype(np.float64) @ weights.T
+    bound = n_columns * 2.0**-23 * (np.abs(x.values).astype(np.float64) @ np.abs(weights.T))
+    assert (np.abs(out.check() - wanted) <= bound).all()
 
 
 def test_without_the_keys_codes_are_no_weights(models, tmp_path):

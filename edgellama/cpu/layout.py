@@ -15,7 +15,6 @@ from ..simd.target import OUTER_ROWS
 SCALE, NEGATIVE_SUM, SCALED_SUM, NEGATIVE_SUM_16, SCALED_SUM_16, N_FIELDS = 0, 1, 2, 3, 5, 7
 ATTENTION_ROWS = 16  # rows (tokens x heads of a group) that share one pass over a page, if a group is not larger
 BLOCK = 32  # values that share an activation scale
-E4M3_FACTOR = 256.0  # simd/fp8.py gives E4M3 codes divided by it
 GROUP_ROWS = 32  # rows of a packed weight group: two halves of 16
 
 

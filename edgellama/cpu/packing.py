@@ -13,7 +13,7 @@ from .. import system
 from ..fp8 import check_codes
 from ..gguf.tensor_table import TensorInfo
 from ..program import Weight
-from .layout import E4M3_FACTOR, GROUP_ROWS
+from .layout import GROUP_ROWS
 
 _SPLIT = 1 << 20  # bytes of source per task: enough to share, small enough to give pages back soon
 
@@ -64,8 +64,8 @@ LAYOUTS = {
     "f16": PackedLayout(2, 1, (), 0, "float"),
     "bf16": PackedLayout(2, 1, (), 0, "float"),
     "f32": PackedLayout(4, 1, (0,), -1, "float"),
-    "fp8_e4m3": PackedLayout(2, 2, (), 0, "fp8"),
-    "fp8_e5m2": PackedLayout(2, 2, (), 0, "fp8"),
+    "fp8_e4m3": PackedLayout(4, 4, (0,), -1, "fp8"),
+    "fp8_e5m2": PackedLayout(4, 4, (0,), -1, "fp8"),
 }
 ALWAYS_PACKED = frozenset({"fp8_e4m3", "fp8_e5m2"})  # no kernel reads them as they lie in the file
 
@@ -172,17 +172,16 @@ def _check_fp8(tensor: TensorInfo) -> None:
 
 def _pack_scales(weight: Weight, target: np.ndarray) -> None:
     """float32 [group][runs][32 rows] of an FP8 weight; rows that do not exist get zero."""
-    factor = np.float32(E4M3_FACTOR if weight.type_name == "fp8_e4m3" else 1)
     scales = target.reshape(_group_count(weight), _scale_runs(weight), GROUP_ROWS)
     scales[:] = 0
     if weight.interleaved:
         for half, tensor in enumerate(weight.tensors):
-            _place_scales(scales[:, :, 16 * half : 16 * half + 16], tensor.scales * factor)
+            _place_scales(scales[:, :, 16 * half : 16 * half + 16], tensor.scales)
         return
     first = 0
     for tensor in weight.tensors:
         n_groups = -(-tensor.shape[0] // GROUP_ROWS)
-        _place_scales(scales[first : first + n_groups], tensor.scales * factor)
+        _place_scales(scales[first : first + n_groups], tensor.scales)
         first += n_groups
 
 
