@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .memory import PeakWatcher
+from .memory import run_watched
 from .synthesize import SHAPES, Shape
 from .synthetic_vocabulary import BUILDERS
 
@@ -137,19 +136,10 @@ def _write_tokenizer(folder: Path, shape: Shape) -> None:
 
 
 def measure(source: Path, target: Path, type_name: str, n_threads: int | None) -> dict[str, Any]:
-    """One conversion in a process of its own. Raises RuntimeError with the end of its stderr if it fails."""
-    request = json.dumps([str(source), str(target), type_name, n_threads])
-    command = [sys.executable, "-c", CHILD, request]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
-        PeakWatcher(process.pid) as watcher,
-    ):
-        output, errors = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the measured process failed: {errors.strip()[-500:]}")
-    row = json.loads(output)
+    """One conversion in a process of its own. Raises RuntimeError if that fails."""
+    row, peak = run_watched(CHILD, [str(source), str(target), type_name, n_threads])
     bound = 2 * row["largest_tensor_bytes"] + ALLOWANCE_BYTES
-    return row | {"type": type_name, "bound_bytes": bound, "peak_parts_bytes": watcher.peak}
+    return row | {"type": type_name, "bound_bytes": bound, "peak_parts_bytes": peak}
 
 
 def text_of(row: dict[str, Any], n_bytes: int) -> str:

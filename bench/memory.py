@@ -74,10 +74,12 @@ def kv_bytes(path: Path, context: int, kv_type: str) -> int:
     return int(cost_of(path).kv_values_per_position * context * KV_VALUE_BYTES[kv_type])
 
 
-def measure(path: Path, options: dict[str, Any], n_tokens: int) -> dict[str, Any]:
-    """One load and n_tokens in a process of its own. Raises RuntimeError with the end of its stderr if it fails."""
-    request = json.dumps({"path": str(path), "n_tokens": n_tokens, **options})
-    command = [sys.executable, "-c", CHILD, request]
+def run_watched(program: str, request: Any) -> tuple[dict[str, Any], dict[str, int]]:
+    """Run a Python program on `request` in a process of its own: the JSON object it prints, and its peak memory.
+
+    Raises RuntimeError with the end of its stderr if it fails.
+    """
+    command = [sys.executable, "-c", program, json.dumps(request)]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
         PeakWatcher(process.pid) as watcher,
@@ -85,12 +87,17 @@ def measure(path: Path, options: dict[str, Any], n_tokens: int) -> dict[str, Any
         output, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(f"the measured process failed: {errors.strip()[-500:]}")
-    answer = json.loads(output)
+    return json.loads(output), watcher.peak
+
+
+def measure(path: Path, options: dict[str, Any], n_tokens: int) -> dict[str, Any]:
+    """One load and n_tokens in a process of its own. Raises RuntimeError if that fails."""
+    answer, peak = run_watched(CHILD, {"path": str(path), "n_tokens": n_tokens, **options})
     file_bytes, cache_bytes = path.stat().st_size, kv_bytes(path, answer["context"], options["kv_type"])
     expected = file_bytes + cache_bytes + ALLOWANCE_BYTES
     return {
         "peak_rss_bytes": answer["peak_rss_bytes"],
-        "peak_parts_bytes": watcher.peak,
+        "peak_parts_bytes": peak,
         "file_bytes": file_bytes,
         "kv_bytes": cache_bytes,
         "expected_bytes": expected,
