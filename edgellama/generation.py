@@ -196,11 +196,10 @@ class Answer(Iterator[str]):
             yield rest
 
     def _evaluate_prompt(self, session: "Session") -> np.ndarray:
-        if not self._appends:
-            self.stats.cached_tokens = min(session.n_common(self.prompt), max(len(self.prompt) - 1, 0))
         begin = time.perf_counter()
-        evaluate = session.prefill if self._appends else session.replace
-        logits = evaluate(self.prompt, self._check)
+        if not self._appends:
+            self.stats.cached_tokens = session.keep_common(self.prompt)
+        logits = session.prefill(self.prompt[self.stats.cached_tokens :], self._check)
         self.stats.prompt_seconds = time.perf_counter() - begin
         for token_id in self.prompt:
             self._sampler.accept(token_id)

@@ -87,11 +87,17 @@ class Session:
 
         What the cache has of their beginning stays, the rest is evaluated. If that fails, the sequence is shorter.
         """
-        ids = list(ids)
+        return self.prefill(ids[self.keep_common(ids) :], check)
+
+    def keep_common(self, ids: Sequence[int]) -> int:
+        """Keep only the beginning that this session shares with `ids`, short of all of them; how many tokens that is.
+
+        Raises ContextFullError, and keeps everything, if `ids` do not fit.
+        """
         with self.model.lock:
             self._check_fits(len(ids))
             self.truncate(min(self.n_common(ids), max(len(ids) - 1, 0)))
-        return self.prefill(ids[self.n_tokens :], check)
+            return self.n_tokens
 
     def decode(self, token_id: int, check: Check | None = None) -> np.ndarray:
         """Append one token; float32 (vocab,), the logits after it."""
