@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", dest="type_name", default="f16", metavar="TYPE", help="type of the matrices (f16)")
     parser.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same kind stopped")
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads that encode (default: all cores)")
+    parser.add_argument("-t", "--threads", type=positive, metavar="N", help="threads that encode (default: all cores)")
     parser.add_argument("--name", metavar="TEXT", help="the model's name (default: that of SOURCE)")
     parser.add_argument("--context", type=positive, metavar="N", help="context length (default: the checkpoint's)")
     parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="a tokenizer file, or the folder that has one")

@@ -21,7 +21,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a GGUF file; of a model in several files, the first")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    parser.add_argument("--context", type=_positive, metavar="N", help="tokens of context for the memory figures")
+    parser.add_argument("-c", "--context", type=_positive, metavar="N", help="tokens of context for the memory figures")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
 
 

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of pro
     """
     group = parser.add_argument_group("running the model", argument_default=argparse.SUPPRESS)
     group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
-    group.add_argument("--threads", type=positive, metavar="N", help="worker threads (default: measured)")
-    group.add_argument("--context", type=positive, metavar="N", help=context)
+    group.add_argument("-t", "--threads", type=positive, metavar="N", help="worker threads (default: measured)")
+    group.add_argument("-c", "--context", type=positive, metavar="N", help=context)
     group.add_argument("--kv-type", choices=("f16", "q8_0", "f32"), help="type of the KV cache (default: f16)")
     group.add_argument(
         "--no-repack",

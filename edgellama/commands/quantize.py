@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="IN.gguf", help="the model to read; of a model in several files, the first")
     parser.add_argument("output", metavar="OUT.gguf", help="the file to write")
     parser.add_argument("type", metavar="TYPE", nargs="?", help="a mix such as Q4_K_M; a wrong one lists them all")
-    parser.add_argument("--threads", type=positive, metavar="N", help="worker threads (default: all usable CPUs)")
+    parser.add_argument("-t", "--threads", type=positive, metavar="N", help="worker threads (default: all usable CPUs)")
     parser.add_argument("--imatrix", metavar="FILE", help="importance of the columns, from llama.cpp or edgellama")
     parser.add_argument("--allow-requantize", action="store_true", help="also read tensors that are quantized already")
     parser.add_argument("--dry-run", action="store_true", help="show types and sizes, write nothing")
