@@ -35,7 +35,7 @@ def save(session: "Session", path: str | os.PathLike[str], note: str) -> None:
     """Write a session; call it under the model's lock. Raises EdgellamaError if the file cannot be written."""
     hasher = hashlib.sha256()
     try:
-        with system.atomic_file(path) as file:
+        with system.atomic_file(path, private=True) as file:
             for data in _contents(session, note.encode()):
                 file.write(data)
                 hasher.update(data)

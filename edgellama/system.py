@@ -13,7 +13,6 @@ import mmap
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -280,16 +279,21 @@ def _is_private(folder: Path) -> bool:
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that is complete or not there, even after a power cut."""
-    with atomic_file(path) as file:
+    """Write a file that is complete or not there, even after a power cut. Only its owner may read it."""
+    with atomic_file(path, private=True) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write that appears under its name when it is complete: temporary name, sync, rename, sync."""
+def atomic_file(path: str | os.PathLike[str], private: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write that appears under its name when it is complete: temporary name, sync, rename, sync.
+
+    The process's umask says who may read it, unless it is private.
+    """
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file

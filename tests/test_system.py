@@ -287,6 +287,18 @@ def test_write_atomically_keeps_the_old_file_on_failure(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no permission bits there")
+@pytest.mark.parametrize(("private", "mode"), [(False, 0o640), (True, 0o600)])
+def test_the_umask_says_who_may_read_a_file(tmp_path, private, mode):
+    before = os.umask(0o027)
+    try:
+        with system.atomic_file(tmp_path / "out", private) as file:
+            file.write(b"text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == mode
+
+
 def test_is_terminal():
     closed = io.StringIO()
     closed.close()

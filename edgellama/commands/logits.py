@@ -36,15 +36,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _write(path: str, logits: "np.ndarray") -> None:
-    import io
-
     import numpy as np
 
-    from edgellama.system import write_atomically
+    from edgellama.system import atomic_file
 
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(logits, np.float32))
     try:
-        write_atomically(path, buffer.getbuffer())
+        with atomic_file(path) as file:
+            np.save(file, np.ascontiguousarray(logits, np.float32))
     except OSError as error:
         raise EdgellamaError(f"cannot write {path}: {error.strerror or error}") from error
