@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConvertError
+from ..checkpoint_quantization import unpack_weights
 from ..fields import Fields
 from ..source_file import read_json, read_optional_json
 from ..vocabulary import read_vocabulary
@@ -29,28 +29,20 @@ def recognises(path: Path) -> bool:
 
 def open_checkpoint(path: Path, options: SourceOptions) -> Checkpoint:
     config = Fields(read_json(path / "config.json"), path / "config.json")
-    _refuse_quantized(config)
     generation = Fields(read_optional_json(path / "generation_config.json"), path / "generation_config.json")
     weights = read_weights(path)
+    unpacked = unpack_weights(weights.tensors, config)
     return Checkpoint(
         path,
         HF,
-        weights.tensors,
+        unpacked.tensors,
         config,
         partial(read_vocabulary, options.tokenizer or path, config, generation, options.pre_tokenizer),
         (path / "config.json", *weights.files),
         _sampling(generation),
         weights.sha256,
+        unpacked.notes,
     )
-
-
-def _refuse_quantized(config: Fields) -> None:
-    method = config.inside("quantization_config").get("quant_method", str, None)
-    if method is not None:
-        raise ConvertError(
-            f"{config.path}: its weights are quantized ({method[:40]}), which cannot be converted yet; use the "
-            "checkpoint that it was made from"
-        )
 
 
 def _sampling(generation: Fields) -> dict[str, Any]:
