@@ -1,28 +1,12 @@
-"""The beginning of a GGUF file, up to the tensors' bytes, as the gguf package writes it."""
+"""The tensors and keys of the output, as the writer of GGUF headers in `quant/` takes them."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Any
 
-import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter
-from gguf.gguf_writer import WriterState
-
-from edgellama import formats
+from quant.gguf_header import TensorEntry, Value, packed
+from quant.gguf_header import header_bytes as gguf_header_bytes
 
 from .lazy_tensor import LazyTensor
-
-ALIGNMENT = 32  # of every tensor, GGUF's default
-_ADD = {
-    bool: "add_bool",
-    int: "add_uint32",
-    float: "add_float32",
-    str: "add_string",
-    list: "add_array",
-    bytes: "add_array",
-}
 
 
 @dataclass(frozen=True)
@@ -34,28 +18,17 @@ class OutputTensor:
     type_name: str
 
     @property
+    def entry(self) -> TensorEntry:
+        return TensorEntry(self.name, self.type_name, self.tensor.shape)
+
+    @property
     def n_bytes(self) -> int:
         """Without the padding after it."""
-        shape = self.tensor.shape
-        return prod(shape[:-1]) * formats.by_name(self.type_name).row_bytes(shape[-1])
+        return self.entry.n_bytes
 
 
-def padded(n_bytes: int) -> int:
-    """Up to the next multiple of the alignment."""
-    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
-
-
-def header_bytes(architecture: str, metadata: Mapping[str, Any], tensors: Sequence[OutputTensor]) -> bytes:
-    """Magic, keys and the table of tensors, padded; the tensors follow in order, each padded."""
-    writer = GGUFWriter(None, architecture)
-    for key, value in metadata.items():
-        getattr(writer, _ADD[type(value)])(key, value)
-    for output in tensors:
-        type_id = GGMLQuantizationType(formats.by_name(output.type_name).type_id)
-        writer.add_tensor_info(output.name, output.tensor.shape, np.dtype(np.float32), output.n_bytes, type_id)
-    buffer = io.BytesIO()
-    writer.fout, writer.state = [buffer], WriterState.EMPTY  # what open_output_file does, without a file
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    return buffer.getvalue().ljust(padded(buffer.tell()), b"\0")
+def header_bytes(architecture: str, metadata: Mapping[str, Value], tensors: Sequence[OutputTensor]) -> bytes:
+    """Magic, keys and the table of tensors, padded. Keys with an empty list are left out: it says nothing."""
+    values = {"general.architecture": architecture} | metadata
+    known = {key: packed(value) for key, value in values.items() if not isinstance(value, list) or value}
+    return gguf_header_bytes(known, [output.entry for output in tensors])

@@ -12,9 +12,11 @@ from typing import IO
 
 from numpy.typing import NDArray
 
+from quant.gguf_header import padded
+
 from .encoding import encoded
 from .errors import ConvertError
-from .header import OutputTensor, padded
+from .header import OutputTensor
 
 _CHUNK_VALUES = 1 << 22  # 16 MiB as float32
 Report = Callable[[int], None]  # bytes written so far

@@ -5,8 +5,6 @@ sum a column, and NAME.counts, how many tokens that were. A stack of experts has
 """
 
 import os
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,11 +14,9 @@ from edgellama.errors import EdgellamaError
 from edgellama.gguf import GGUFFile, open_gguf
 from edgellama.system import atomic_file
 
+from .gguf_header import TensorEntry, header_bytes, packed, padded
+
 SUMS, COUNTS = ".in_sum2", ".counts"
-ALIGNMENT = 32  # GGUF's, where a file names no other
-VERSION = 3  # of GGUF
-UINT32, STRING, ARRAY = 4, 8, 9  # GGUF's numbers of value types
-F32 = 0  # GGML's number of a tensor type
 
 
 @dataclass
@@ -104,35 +100,19 @@ def write(path: str | os.PathLike[str], found: ActivationSums) -> None:
     for name, own in sorted(found.tensors.items()):
         tensors[name + SUMS] = own.sums.astype("<f4")
         tensors[name + COUNTS] = own.counts.astype("<f4").reshape(-1, 1)
-    datasets = struct.pack("<IQ", STRING, len(found.datasets)) + b"".join(map(_string, found.datasets))
     metadata = {
-        "general.type": (STRING, _string("imatrix")),
-        "imatrix.datasets": (ARRAY, datasets),
-        "imatrix.chunk_count": (UINT32, struct.pack("<I", found.n_chunks)),
-        "imatrix.chunk_size": (UINT32, struct.pack("<I", found.chunk_size)),
+        "general.type": "imatrix",
+        "imatrix.datasets": found.datasets,
+        "imatrix.chunk_count": found.n_chunks,
+        "imatrix.chunk_size": found.chunk_size,
     }
+    entries = [TensorEntry(name, "f32", _shape(values)) for name, values in tensors.items()]
     with atomic_file(path) as file:
-        file.write(_padded(_header(metadata, tensors)))
+        file.write(header_bytes({key: packed(value) for key, value in metadata.items()}, entries))
         for values in tensors.values():
-            file.write(_padded(values.tobytes()))
+            file.write(values.tobytes().ljust(padded(values.nbytes), b"\0"))
 
 
-def _header(metadata: Mapping[str, tuple[int, bytes]], tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Magic, keys and the table of tensors."""
-    parts = [b"GGUF", struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
-    parts += [_string(key) + struct.pack("<I", kind) + value for key, (kind, value) in metadata.items()]
-    offset = 0
-    for name, values in tensors.items():
-        sizes = values.shape[::-1] if len(values) > 1 else values.shape[1:]  # the contiguous dimension first
-        parts.append(_string(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, F32, offset))
-        offset += values.nbytes + -values.nbytes % ALIGNMENT
-    return b"".join(parts)
-
-
-def _string(text: str) -> bytes:
-    data = text.encode(errors="replace")
-    return struct.pack("<Q", len(data)) + data
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % ALIGNMENT)
+def _shape(values: NDArray[np.float32]) -> tuple[int, ...]:
+    """A single row is a vector."""
+    return values.shape if len(values) > 1 else values.shape[1:]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgellama.errors import EdgellamaError
 
 from .encoders import ENCODABLE
-from .gguf_output import KeyValue
+from .gguf_header import Value
 from .quantizer import TensorJob, make_jobs
 from .recipes import UNQUANTIZED, Recipe
 from .tensor_roles import model_facts
@@ -27,7 +27,7 @@ class Plan:
     """The jobs in file order and the keys that the output gets besides those of the source."""
 
     jobs: list[TensorJob]
-    keys: Mapping[str, KeyValue]
+    keys: Mapping[str, Value]
 
     @property
     def n_bytes(self) -> int:
@@ -94,8 +94,8 @@ def _check(source: "GGUFFile", job: TensorJob, allow_requantize: bool) -> None:
         )
 
 
-def _keys(file_type: int, importance: "ImportanceMatrix | None") -> dict[str, KeyValue]:
-    keys: dict[str, KeyValue] = {
+def _keys(file_type: int, importance: "ImportanceMatrix | None") -> dict[str, Value]:
+    keys: dict[str, Value] = {
         "general.quantization_version": QUANTIZATION_VERSION,
         "general.file_type": file_type,
     }

@@ -23,7 +23,8 @@ from edgellama.gguf import GGUFFile, TensorInfo
 
 from .encoders import column_weights, kernels
 from .error_measures import ErrorSums, measure
-from .gguf_output import KeyValue, Layout, OutputTensor, PositionedFile
+from .gguf_header import TensorEntry, Value
+from .gguf_output import Layout, PositionedFile
 from .importance import ImportanceMatrix
 from .recipes import UNQUANTIZED
 from .rows import Piece, Worker, check_range, pieces_of
@@ -46,8 +47,8 @@ class TensorJob:
         return self.type_name == self.tensor.type_name
 
     @property
-    def output(self) -> OutputTensor:
-        return OutputTensor(self.tensor.name, self.type_name, self.tensor.shape)
+    def output(self) -> TensorEntry:
+        return TensorEntry(self.tensor.name, self.type_name, self.tensor.shape)
 
     def weights_of(self, piece: Piece) -> NDArray[np.float32] | None:
         return None if self.weights is None else self.weights[piece.expert]
@@ -71,7 +72,7 @@ def write_quantized(
     source: GGUFFile,
     target: str | os.PathLike[str],
     jobs: list[TensorJob],
-    keys: Mapping[str, KeyValue],
+    keys: Mapping[str, Value],
     n_threads: int,
     measure_errors: bool = False,
     report: Report | None = None,
