@@ -5,10 +5,14 @@ GGUF has no FP8 type. NAME.weight is stored as I8, its scales as the F32 tensor 
     edgellama.fp8.version       1
     edgellama.fp8.format        "e4m3" (OCP FP8 E4M3: bias 7, no infinity, NaN is 0x7F and 0xFF) or "e5m2" (bias 15)
     edgellama.fp8.granularity   "tensor": scales of the shape (1,);  "row": (n_rows,);
-                                "block": (ceil(n_rows / 128), ceil(n_columns / 128))
+                                "block": (ceil(n_rows / 128), ceil(n_columns / 128));
+                                "run": (n_rows, ceil(n_columns / 128))
 
 say how to read them: weight = code * scale. Formats: https://arxiv.org/abs/2209.05433 (Micikevicius et al. 2022).
 Other readers of GGUF find tensors that they do not expect and refuse the file.
+
+A file has one granularity. Runs of 128 columns of a row can say what all others do: they serve files that mix them, and
+blocks whose rows were put in another order, as those of the queries and keys may be (`converters/transforms.py`).
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +29,8 @@ KEY = "edgellama.fp8."
 SCALE_SUFFIX = ".edgellama_fp8_scale"
 BLOCK = 128  # rows and columns that share a scale in "block"
 COLUMNS = 4  # a row has a multiple of so many: kernels read them together
-FORMATS, GRANULARITIES = ("e4m3", "e5m2"), ("tensor", "row", "block")
+FORMATS, GRANULARITIES = ("e4m3", "e5m2"), ("tensor", "row", "block", "run")
+TYPES = tuple(f"fp8_{name}" for name in FORMATS)  # type names of weights whose scales are joined to them
 
 
 def scale_name(name: str) -> str:
@@ -49,14 +54,31 @@ def values(format_name: str) -> NDArray[np.float32]:
     return np.where(codes < 128, magnitude, -magnitude).astype(np.float32)
 
 
+def scale_shape(granularity: str, shape: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of the scales as a file holds them, for a weight of `shape` (n_rows, n_columns)."""
+    n_rows, n_columns = shape
+    n_row_blocks, n_runs = -(-n_rows // BLOCK), -(-n_columns // BLOCK)
+    shapes = {"tensor": (1,), "row": (n_rows,), "block": (n_row_blocks, n_runs), "run": (n_rows, n_runs)}
+    return shapes[granularity]
+
+
+def spread(stored: NDArray[np.float32], granularity: str, n_rows: int) -> NDArray[np.float32]:
+    """Scales as a file holds them -> (n_rows, 1), or (n_rows, n_runs) of 128 columns each."""
+    if granularity == "block":
+        return np.repeat(stored, BLOCK, axis=0)[:n_rows]
+    return stored if granularity == "run" else np.broadcast_to(stored.reshape(-1, 1), (n_rows, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class ScaledTensor(TensorInfo):
     """An FP8 weight: `type_name` is "fp8_e4m3" or "fp8_e5m2", and value [r, c] = code * scales [r, c // scale_columns].
 
-    `scales` float32 (n_rows, n_column_blocks).
+    `scales` float32 (n_rows, n_column_blocks), which take `scale_bytes` in the file.
     """
 
     scales: NDArray[np.float32] = field(repr=False, compare=False)
+    granularity: str
+    scale_bytes: int
 
     @property
     def scale_columns(self) -> int:
@@ -64,8 +86,20 @@ class ScaledTensor(TensorInfo):
         return self.shape[1] if self.scales.shape[1] == 1 else BLOCK
 
     def decode(self) -> NDArray[np.float32]:
-        scales = np.repeat(self.scales, self.scale_columns, axis=1)[:, : self.shape[1]]
-        return values(self.type_name.removeprefix("fp8_"))[self.data].reshape(self.shape) * scales
+        return self.decode_rows(0, self.shape[0])
+
+    def decode_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """float32 (stop - start, n_columns)."""
+        n_columns = self.shape[1]
+        codes = self.file.view(self.offset + start * n_columns, (stop - start) * n_columns)
+        rows = values(self.type_name.removeprefix("fp8_"))[codes].reshape(-1, n_columns)
+        rows *= widened(self.scales[start:stop], n_columns)
+        return rows
+
+
+def widened(scales: NDArray[np.float32], n_columns: int) -> NDArray[np.float32]:
+    """(n_rows, 1) as it is, (n_rows, n_runs) -> (n_rows, n_columns): ready to be multiplied with rows."""
+    return scales if scales.shape[1] == 1 else np.repeat(scales, BLOCK, axis=1)[:, :n_columns]
 
 
 def join_scales(file: GGUFFile) -> None:
@@ -93,23 +127,19 @@ def _choice(file: GGUFFile, key: str, choices: tuple[str, ...]) -> str:
 
 
 def _joined(file: GGUFFile, tensor: TensorInfo, scales: TensorInfo, format_name: str, granularity: str) -> ScaledTensor:
-    n_rows, n_columns = tensor.shape
-    if n_columns % COLUMNS:
-        raise ModelError(f"{file.path}: tensor {tensor.name!r} has {n_columns} columns, which are not a multiple of 4")
-    shapes = {"tensor": (1,), "row": (n_rows,), "block": (-(-n_rows // BLOCK), -(-n_columns // BLOCK))}
-    if scales.type_name != "f32" or scales.shape != shapes[granularity]:
-        wanted = f"must be f32 of the shape {shapes[granularity]}"
-        raise ModelError(f"{file.path}: tensor {scales.name!r} {wanted}, and is {scales.type_name} {scales.shape}")
-    numbers = scales.data.view(np.float32)
+    if tensor.shape[1] % COLUMNS:
+        what = f"has {tensor.shape[1]} columns, which are not a multiple of {COLUMNS}"
+        raise ModelError(f"{file.path}: tensor {tensor.name!r} {what}")
+    wanted = scale_shape(granularity, tensor.shape)
+    if scales.type_name != "f32" or scales.shape != wanted:
+        must = f"must be f32 of the shape {wanted}"
+        raise ModelError(f"{file.path}: tensor {scales.name!r} {must}, and is {scales.type_name} {scales.shape}")
+    numbers = scales.data.view(np.float32).reshape(wanted)
     if not np.isfinite(numbers).all():
         raise ModelError(f"{file.path}: tensor {scales.name!r} holds a scale that is not finite")
-    if granularity == "block":
-        rows = np.repeat(numbers.reshape(scales.shape), BLOCK, axis=0)[:n_rows]
-    else:
-        rows = np.broadcast_to(numbers[:, None], (n_rows, 1))
     return ScaledTensor(
         tensor.name, tensor.type_id, f"fp8_{format_name}", tensor.shape, tensor.n_bytes, tensor.offset,
-        tensor.file_index, tensor.file, rows,
+        tensor.file_index, tensor.file, spread(numbers, granularity, tensor.shape[0]), granularity, scales.n_bytes,
     )  # fmt: skip
 
 

@@ -28,6 +28,10 @@ def scales_of(rows: np.ndarray, granularity: str, largest: float) -> tuple[np.nd
     elif granularity == "row":
         stored = magnitude.max(axis=1)
         full = np.broadcast_to(stored[:, None], rows.shape)
+    elif granularity == "run":
+        n = fp8.BLOCK
+        stored = np.maximum.reduceat(magnitude, np.arange(0, rows.shape[1], n), 1)
+        full = np.repeat(stored, n, 1)[:, : rows.shape[1]]
     else:
         n = fp8.BLOCK
         starts = [np.arange(0, size, n) for size in rows.shape]

@@ -1,4 +1,4 @@
-"""FP8 weights: all codes, the three granularities against a float model of the same values, and what is refused."""
+"""FP8 weights: all codes, the four granularities against a float model of the same values, and what is refused."""
 
 import math
 
@@ -122,7 +122,7 @@ def test_damaged_weights(models, tmp_path, damage):
     [
         ("version", 2, "must be an integer from 1 to 1"),
         ("format", "e3m4", "must be one of e4m3, e5m2, and is 'e3m4'"),
-        ("granularity", "column", "must be one of tensor, row, block"),
+        ("granularity", "column", "must be one of tensor, row, block, run"),
         ("granularity", "block", "must be f32 of the shape"),
     ],
 )
