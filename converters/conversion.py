@@ -19,8 +19,8 @@ from . import encoding
 from .digests import SourceDigests, source_keys
 from .errors import ConvertError
 from .families import find_family
-from .header import OutputTensor, header_bytes
 from .metadata import general_keys, model_keys, notes_on_window
+from .outputs import OutputTensor, header_bytes, place
 from .partial_file import fingerprint, partial_file, partial_path
 from .plan import notes_on_missing, plan_tensors
 from .planned_file import PlannedFile, PlannedInfo
@@ -32,23 +32,23 @@ from .writer import data_bytes, write_data
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What the caller may choose; None leaves it to the checkpoint."""
+    """What the caller may choose; None leaves it to the checkpoint. `fp8_granularity` of what is rounded to FP8."""
 
-    type_name: str = "f16"
+    type_name: str | None = None
     name: str | None = None
     context: int | None = None
     source: SourceOptions = field(default_factory=SourceOptions)
+    fp8_granularity: str = "row"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A checked plan of a file that is not written yet. `sources` names what each tensor is made of."""
+    """A checked plan of a file that is not written yet."""
 
     checkpoint: Checkpoint
     architecture: str
     metadata: Mapping[str, Any]
     outputs: list[OutputTensor]
-    sources: list[str]
     notes: list[str]
 
     @property
@@ -67,16 +67,16 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     model = _read_model(checkpoint, options.context)
     vocabulary = checkpoint.vocabulary(model.config.vocab_size)
     planned = plan_tensors(checkpoint, model.family, model.config, model.rope.tensors)
-    infos = [PlannedInfo(tensor.name, tensor.tensor.shape, "f32") for tensor in planned]
-    file = PlannedFile(checkpoint.path, model.architecture, model.keys | vocabulary.metadata(), infos)
+    keys = model.keys | vocabulary.metadata()
+    file = PlannedFile(checkpoint.path, model.architecture, keys, [tensor.info for tensor in planned])
     check_tensors(file, model.config, model.family.TENSORS)
     from_gguf(file)  # the runtime's own checks of a vocabulary
     types, file_type = encoding.choose(file, options.type_name)
-    outputs = [OutputTensor(tensor.name, tensor.tensor, types[tensor.name]) for tensor in planned]
+    outputs, fp8_keys = place(planned, types, options.fp8_granularity)
     general = _general(options, checkpoint, outputs, file_type)
-    metadata = general | model.keys | checkpoint.metadata | vocabulary.metadata()
+    metadata = general | model.keys | checkpoint.metadata | vocabulary.metadata() | fp8_keys
     notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family)]
-    return Conversion(checkpoint, model.architecture, metadata, outputs, [t.source for t in planned], notes)
+    return Conversion(checkpoint, model.architecture, metadata, outputs, notes)
 
 
 def write_conversion(

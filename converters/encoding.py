@@ -9,10 +9,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellama import formats
+from edgellama import formats, fp8
 from quant import encoders
-from quant.recipes import UNQUANTIZED, recipe_named
-from quant.tensor_roles import model_facts
+from quant.recipes import UNCHANGED_16_BITS, UNQUANTIZED, recipe_named
+from quant.tensor_roles import model_facts, role_of
 from quant.type_choice import choose_types, without_importance
 
 from .errors import ConvertError
@@ -22,26 +22,35 @@ from .planned_file import PlannedFile
 _LARGEST_HALF = 65504.0
 
 
-def choose(planned: PlannedFile, recipe_name: str) -> tuple[dict[str, str], int]:
+def choose(planned: PlannedFile, recipe_name: str | None) -> tuple[dict[str, str], int]:
     """(type of every tensor by name, value of general.file_type) by a recipe's name.
 
+    None is F16. None and "fp8" leave the tensors of a checkpoint in FP8 what they are, those at 16 bits too.
     Raises EdgellamaError for a name that is none, and for types that cannot be written, or not without importance.
     """
-    recipe = recipe_named(recipe_name)
+    own = {tensor.name: tensor.type_name for tensor in planned.tensors.values() if tensor.type_name in fp8.TYPES}
+    is_kept = bool(own) and recipe_name in (None, "fp8")
+    recipe = UNCHANGED_16_BITS if is_kept else recipe_named(recipe_name or "f16")
     types = choose_types(planned.tensors.values(), model_facts(planned, has_importance=False), recipe)
+    if is_kept:  # rows of an FP8 matrix cannot be looked up; float32 says the same numbers
+        types |= {name: "f32" if role_of(name) == "token_embd" else type_name for name, type_name in own.items()}
+    _check(types, recipe_name)
+    return types, recipe.file_type
+
+
+def _check(types: dict[str, str], recipe_name: str | None) -> None:
     wanting = [types[name] for name in without_importance(types)]
-    wanting += [type_name for type_name in types.values() if type_name not in encoders.ENCODABLE]
+    wanting += [type_name for type_name in types.values() if type_name not in encoders.WRITABLE]
     if wanting:
         raise ConvertError(
             f"{recipe_name} needs {wanting[0]}, which cannot be made of a checkpoint alone; convert to f16 and use "
             "`edgellama quantize` with --imatrix"
         )
-    return types, recipe.file_type
 
 
 def prepare(type_names: Iterable[str]) -> None:
     """Compile what encoding to these types needs, if it is not compiled yet."""
-    if set(type_names) - set(UNQUANTIZED):
+    if set(type_names) - {*UNQUANTIZED, "i8"}:  # FP8 is rounded by NumPy
         encoders.kernels()
 
 
@@ -50,11 +59,12 @@ def encoded(tensor: LazyTensor, start: int, stop: int, type_name: str) -> NDArra
 
     Raises ConvertError, a predicate for the tensor's name.
     """
-    raw = tensor.raw(start, stop)
-    rows = tensor.stored.widen(raw).reshape(-1, tensor.shape[-1])
-    _refuse_values(rows, type_name)
     if tensor.stored.name == type_name:
+        raw = tensor.raw(start, stop)
+        _refuse_values(tensor.stored.widen(raw), type_name)
         return np.ascontiguousarray(raw)
+    rows = tensor.rows(start, stop).reshape(-1, tensor.shape[-1])
+    _refuse_values(rows, type_name)
     try:
         if type_name in UNQUANTIZED:
             return formats.by_name(type_name).encode(rows)

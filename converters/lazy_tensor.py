@@ -14,6 +14,8 @@ from edgellama.gguf.mapped_file import MappedFile
 
 from .stored_types import F32, StoredType
 
+Raw = Callable[[int, int], NDArray]
+
 
 @dataclass(frozen=True)
 class LazyTensor:
@@ -21,7 +23,7 @@ class LazyTensor:
 
     shape: tuple[int, ...]
     stored: StoredType
-    raw: Callable[[int, int], NDArray]
+    raw: Raw
 
     def __post_init__(self) -> None:
         if not self.shape:
@@ -38,6 +40,10 @@ class LazyTensor:
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """float32 (stop - start, *shape[1:])."""
         return self.stored.widen(self.raw(start, stop))
+
+    def with_rows(self, change: Callable[[Raw], Raw]) -> "LazyTensor":
+        """The same rows in another order, or others of them, as `change` makes of the function that reads them."""
+        return LazyTensor(self.shape, self.stored, change(self.raw))
 
 
 def of_array(values: NDArray[np.float32]) -> LazyTensor:

@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from edgellama.arch.spec import Source, TensorSpec
 from edgellama.config import ModelConfig
 from edgellama.gguf.cursor import quoted
+from quant.tensor_roles import is_quantized
 
 from .errors import ConvertError
 from .lazy_tensor import LazyTensor, of_array
+from .planned_file import PlannedInfo
 from .sources.checkpoint import HF, Checkpoint
+from .stored_types import BF16, F8_E4M3, F8_E5M2
 from .transforms import STEPS
+
+# What a recipe may want to keep of a checkpoint, by the name of the stored type.
+_OWN_TYPES = {BF16.name: "bf16", F8_E4M3.name: "fp8_e4m3", F8_E5M2.name: "fp8_e5m2"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class PlannedTensor:
     name: str
     source: str
     tensor: LazyTensor
+
+    @property
+    def info(self) -> PlannedInfo:
+        """What checks and recipes see. What no recipe changes becomes float32, whatever it was."""
+        shape, own = self.tensor.shape, _OWN_TYPES.get(self.tensor.stored.name, "f32")
+        return PlannedInfo(self.name, shape, own if is_quantized(self.name, shape) else "f32")
 
 
 def plan_tensors(

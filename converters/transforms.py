@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgellama.config import ModelConfig
 
 from .errors import ConvertError
-from .lazy_tensor import LazyTensor
+from .lazy_tensor import LazyTensor, Raw
 
 
 def pair_halves(tensor: LazyTensor, config: ModelConfig, heads: str) -> LazyTensor:
@@ -23,13 +23,16 @@ def pair_halves(tensor: LazyTensor, config: ModelConfig, heads: str) -> LazyTens
     paired = np.arange(2 * half).reshape(2, half).T.reshape(-1)
     order = np.concatenate([paired, np.arange(2 * half, head_dim)])  # (head_dim,) rows of a head
 
-    def raw(start: int, stop: int) -> NDArray:
-        first, last = start // head_dim, -(-stop // head_dim)
-        whole = tensor.raw(first * head_dim, last * head_dim)
-        mixed = whole.reshape(last - first, head_dim, -1)[:, order].reshape(whole.shape)
-        return mixed[start - first * head_dim : stop - first * head_dim]
+    def paired_rows(raw: Raw) -> Raw:
+        def rows(start: int, stop: int) -> NDArray:
+            first, last = start // head_dim, -(-stop // head_dim)
+            whole = raw(first * head_dim, last * head_dim)
+            mixed = whole.reshape(last - first, head_dim, -1)[:, order].reshape(whole.shape)
+            return mixed[start - first * head_dim : stop - first * head_dim]
 
-    return LazyTensor(tensor.shape, tensor.stored, raw)
+        return rows
+
+    return tensor.with_rows(paired_rows)
 
 
 STEPS = {"pair_halves": pair_halves}

@@ -16,7 +16,7 @@ from quant.gguf_header import padded
 
 from .encoding import encoded
 from .errors import ConvertError
-from .header import OutputTensor
+from .outputs import OutputTensor
 
 _CHUNK_VALUES = 1 << 22  # 16 MiB as float32
 Report = Callable[[int], None]  # bytes written so far

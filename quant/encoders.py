@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellama import formats, system
+from edgellama import formats, fp8, system
 from edgellama.compiler import load_kernels
 from edgellama.compiler.groups import Group, register
 
@@ -29,11 +29,12 @@ SEARCHED = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "iq3_s",
 SEARCHED += ("iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q1_0")
 SEARCHED_WITH_IMPORTANCE = ("q4_0", "q4_1", "q5_0", "q5_1")
 ENCODABLE = ("f32", *ROUNDED, *SEARCHED)
+WRITABLE = (*ENCODABLE, *fp8.TYPES)  # of FP8, `fp8_rounding.py` makes the codes and `fp8_scales.py` the scales
 
 LARGEST_F16 = 65504.0
 LARGEST_BF16 = float(np.uint32(0x7F7F7FFF).view(np.float32))  # what still rounds to a finite number
 # The largest magnitude that a type holds whatever its neighbours are: most scales are float16.
-LARGEST = {"f32": np.inf, "bf16": LARGEST_BF16, "mxfp4": np.inf}
+LARGEST = {"f32": np.inf, "bf16": LARGEST_BF16, "mxfp4": np.inf, **dict.fromkeys(fp8.TYPES, np.inf)}
 
 
 def kernels():

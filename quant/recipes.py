@@ -17,9 +17,11 @@ from .rules import (
     first_of,
     first_tensors,
     grouped,
+    inner_layers,
     middle_layers,
     more_bits_for_layers,
     more_bits_for_values,
+    sixteen_bits,
     uses_more_bits,
     where,
     with_importance,
@@ -35,7 +37,8 @@ class Recipe:
     """`file_type` is the number for general.file_type, `output` the type of the output matrix.
 
     `eight_experts` is attn_output's type in models with eight experts; `is_tiny` are the recipes of about two bits,
-    which give values and keys no more bits for eight experts or 70B than their rules say.
+    which give values and keys no more bits for eight experts or 70B than their rules say. With `rules_only` the rules
+    say everything, for each role, and nothing that llama-quantize does besides.
     """
 
     file_type: int
@@ -44,6 +47,7 @@ class Recipe:
     output: str = "q6_k"
     eight_experts: str | None = None
     is_tiny: bool = False
+    rules_only: bool = False
 
 
 def _tiny(file_type: int, type_name: str, better: str, attn_output: str | None = None) -> Recipe:
@@ -98,12 +102,19 @@ _IQ3_M = {
     "ffn_down": first_of(first_layers(8, "q4_k"), where(_more_bits_of_eight, always("q4_k"))),
     "attn_output": always("q4_k"),
 }
+# Meta's FP8 of Llama 3.1: the feed-forward matrices of all layers but the first and the last, with a scale a row
+# (https://arxiv.org/abs/2407.21783, section 6.2). GGUF has no number for it: it is that of what stays at 16 bits.
+_SIXTEEN_BITS = dict.fromkeys(ROLES, sixteen_bits)
+_FP8 = _SIXTEEN_BITS | dict.fromkeys(
+    ("ffn_up", "ffn_gate", "ffn_down"), first_of(inner_layers("fp8_e4m3"), sixteen_bits)
+)
 _TERNARY = {"token_embd": always("q4_k")}
 
 RECIPES = {
     "F32": Recipe(0, "f32"),
     "F16": Recipe(1, "f16"),
     "BF16": Recipe(32, "bf16"),
+    "FP8": Recipe(1, "fp8_e4m3", _FP8, rules_only=True),
     "Q8_0": Recipe(7, "q8_0", output="q8_0"),
     "Q6_K": Recipe(18, "q6_k"),
     "Q5_K_M": Recipe(17, "q5_k", _MORE_BITS),
@@ -140,6 +151,7 @@ RECIPES = {
     ),
     "MXFP4": Recipe(38, "mxfp4", {"token_embd": always("q8_0")}, output="q8_0"),
 }
+UNCHANGED_16_BITS = Recipe(1, "f16", _SIXTEEN_BITS, rules_only=True)
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 
 

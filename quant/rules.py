@@ -14,6 +14,16 @@ def always(type_name: str) -> Rule:
     return lambda place: type_name
 
 
+def sixteen_bits(place: TensorPlace) -> str:
+    """BF16 for what is BF16, F16 for all else."""
+    return "bf16" if place.type_name == "bf16" else "f16"
+
+
+def inner_layers(type_name: str) -> Rule:
+    """All but the first layer and the last."""
+    return lambda place: type_name if 0 < place.layer < place.model.n_layers - 1 else None
+
+
 def first_tensors(count: int, type_name: str, later: str | None = None) -> Rule:
     """The first `count` of the role."""
     return lambda place: type_name if place.index < count else later

@@ -89,6 +89,7 @@ class TensorPlace:
     layer: int
     shape: tuple[int, ...]
     model: ModelFacts
+    type_name: str = "f16"  # before
 
     @property
     def n_columns(self) -> int:
@@ -149,5 +150,6 @@ def places(tensors: "Iterable[TensorInfo]", model: ModelFacts) -> list[TensorPla
             role = role_of(tensor.name)
             index = counts.get(role, 0)
             counts[role] = index + 1
-            found.append(TensorPlace(tensor.name, role, index, layer_of(tensor.name), tensor.shape, model))
+            layer = layer_of(tensor.name)
+            found.append(TensorPlace(tensor.name, role, index, layer, tensor.shape, model, tensor.type_name))
     return found

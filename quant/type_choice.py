@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgellama import formats
+from edgellama import formats, fp8
 
 from .recipes import UNQUANTIZED, Recipe
+from .rules import sixteen_bits
 from .tensor_roles import ModelFacts, TensorPlace, places
 
 if TYPE_CHECKING:
@@ -54,8 +55,15 @@ def choose_types(
     tensors = list(tensors)
     chosen = {tensor.name: tensor.type_name for tensor in tensors}
     for place in places(tensors, model):
-        chosen[place.name] = fallback(_wanted(place, recipe, options), place.n_columns)
+        chosen[place.name] = _fitting(_wanted(place, recipe, options), place)
     return chosen
+
+
+def _fitting(type_name: str, place: TensorPlace) -> str:
+    """The type itself, or the nearest one for this tensor: FP8 is for matrices, and none that rows are looked up in."""
+    if type_name in fp8.TYPES:
+        return type_name if len(place.shape) == 2 and place.role != "token_embd" else sixteen_bits(place)
+    return fallback(type_name, place.n_columns)
 
 
 def without_importance(types: Mapping[str, str]) -> list[str]:
@@ -72,6 +80,8 @@ def _wanted(place: TensorPlace, recipe: Recipe, options: TypeOptions) -> str:
     override = next((name for pattern, name in options.overrides if pattern.search(place.name)), None)
     if override is not None:
         return override
+    if recipe.rules_only and not options.pure:
+        return recipe.rules[place.role](place) or recipe.type_name
     if options.pure or recipe.type_name in UNQUANTIZED:
         return recipe.type_name
     return _by_recipe(place, recipe, options)

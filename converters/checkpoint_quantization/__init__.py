@@ -11,9 +11,10 @@ from types import ModuleType
 from ..errors import ConvertError
 from ..fields import Fields
 from ..lazy_tensor import LazyTensor
+from . import compressed_tensors, fbgemm_fp8, fp8
 from .unpacked import Unpacked
 
-_METHODS: dict[str, ModuleType] = {}
+_METHODS: dict[str, ModuleType] = {"compressed-tensors": compressed_tensors, "fbgemm_fp8": fbgemm_fp8, "fp8": fp8}
 _SECTIONS = ("quantization_config", "compression_config")  # the second: first releases of compressed-tensors
 
 

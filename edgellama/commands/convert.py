@@ -22,7 +22,13 @@ _MIB = 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder of Hugging Face's or Meta's, or llama2.c .bin")
     parser.add_argument("-o", "--output", metavar="OUT.gguf", help="the file to write")
-    parser.add_argument("--type", dest="type_name", default="f16", metavar="TYPE", help="type of the matrices (f16)")
+    parser.add_argument("--type", dest="type_name", metavar="TYPE", help="type of the matrices (f16; FP8 stays)")
+    parser.add_argument(
+        "--fp8-granularity",
+        default="row",
+        choices=("row", "tensor", "block"),
+        help="what shares a scale where --type fp8 rounds (row)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same kind stopped")
     parser.add_argument("-t", "--threads", type=positive, metavar="N", help="threads that encode (default: all cores)")
@@ -56,7 +62,9 @@ def _plan(args: argparse.Namespace) -> "Conversion":
             f"converting needs the package {error.name!r}; install it with `pip install 'edgellama[convert]'`"
         ) from error
     source = SourceOptions(args.tokenizer, args.pre_tokenizer)
-    return plan_conversion(args.source, ConvertOptions(args.type_name.lower(), args.name, args.context, source))
+    type_name = args.type_name and args.type_name.lower()
+    options = ConvertOptions(type_name, args.name, args.context, source, args.fp8_granularity)
+    return plan_conversion(args.source, options)
 
 
 def _write(conversion: "Conversion", args: argparse.Namespace) -> float:
@@ -105,10 +113,10 @@ def _rows(conversion: "Conversion") -> list[dict[str, Any]]:
             "type": output.type_name,
             "shape": list(output.tensor.shape),
             "bytes": output.n_bytes,
-            "source": source,
+            "source": output.source,
             "source_type": output.tensor.stored.name,
         }
-        for output, source in zip(conversion.outputs, conversion.sources, strict=True)
+        for output in conversion.outputs
     ]
 
 
