@@ -78,7 +78,5 @@ def _with_scales(tensor: PlannedTensor, matrix: Fp8Tensor, granularity: str) -> 
 def _common_format(matrices: Iterable[Fp8Tensor]) -> str:
     found = {matrix.format_name for matrix in matrices}
     if len(found) > 1:
-        raise ConvertError(
-            "the checkpoint mixes FP8 of E4M3 and E5M2, and a file holds one of them; give another --type"
-        )
+        raise ConvertError("the checkpoint has FP8 of both E4M3 and E5M2, and a file holds one; give another --type")
     return found.pop()
