@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgellama import formats
 from edgellama.errors import EdgellamaError
+from edgellama.fp8 import join_scales
 
 from .encoders import column_weights, kernels
 from .error_measures import ErrorSums, measure
@@ -57,6 +58,7 @@ def choose_for_size(
     report: "Report | None" = None,
 ) -> dict[str, str]:
     """Name -> type of every tensor, all together at most n_bytes. Raises EdgellamaError where that is too little."""
+    join_scales(source)
     tensors = list(source.tensors.values())
     matrices = [tensor for tensor in tensors if is_quantized(tensor.name, tensor.shape)]
     fixed = sum(tensor.n_bytes for tensor in tensors) - sum(tensor.n_bytes for tensor in matrices)

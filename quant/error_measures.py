@@ -43,6 +43,13 @@ def measure(
     """The errors of encoded rows against `rows` (n_rows, n_columns); without `weights` all columns count the same."""
     decoded = np.empty_like(rows)
     decode_rows(type_name, encoded, decoded)
+    return measure_decoded(decoded, rows, weights)
+
+
+def measure_decoded(
+    decoded: NDArray[np.float32], rows: NDArray[np.float32], weights: NDArray[np.float32] | None
+) -> ErrorSums:
+    """The same for values that are decoded already; `decoded` is overwritten."""
     decoded -= rows
     largest = float(np.abs(decoded).max(initial=0.0))
     of_errors, of_values = _column_sums(decoded), _column_sums(rows)

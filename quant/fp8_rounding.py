@@ -32,3 +32,8 @@ def nearest_codes(numbers: NDArray[np.float32], format_name: str) -> NDArray[np.
 def rounded_rows(rows: NDArray[np.float32], scales: NDArray[np.float32], format_name: str) -> NDArray[np.uint8]:
     """The codes of rows (n_rows, n_columns) divided by their scales, (n_rows, 1) or (n_rows, n_runs)."""
     return nearest_codes(rows / fp8.widened(scales, rows.shape[1]), format_name)
+
+
+def decoded_rows(codes: NDArray[np.uint8], scales: NDArray[np.float32], format_name: str) -> NDArray[np.float32]:
+    """What codes (n_rows, n_columns) with these scales stand for."""
+    return fp8.values(format_name)[codes] * fp8.widened(scales, codes.shape[1])

@@ -10,6 +10,7 @@ from typing import IO
 
 from numpy.typing import NDArray
 
+from edgellama import fp8
 from edgellama.errors import EdgellamaError
 from edgellama.gguf import GGUFFile
 
@@ -46,8 +47,9 @@ class PositionedFile:
 
 def _all_values(source: GGUFFile, keys: Mapping[str, Value]) -> dict[str, bytes]:
     """Key -> type and value as bytes, in the source's order; `keys` replaces values and adds at the end."""
+    kept = [key for key in source.metadata if key not in _SPLIT_KEYS and not key.startswith(fp8.KEY)]
     with open(source.path, "rb") as file:
-        copied = {key: _copied(source, key, file) for key in source.metadata if key not in _SPLIT_KEYS}
+        copied = {key: _copied(source, key, file) for key in kept}
     return copied | {key: packed(value) for key, value in keys.items()}
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,28 +19,37 @@ from numpy.typing import NDArray
 
 from edgellama import system
 from edgellama.errors import EdgellamaError
+from edgellama.fp8 import TYPES, check_codes, scale_name
 from edgellama.gguf import GGUFFile, TensorInfo
 
 from .encoders import column_weights, kernels
-from .error_measures import ErrorSums, measure
+from .error_measures import ErrorSums, measure, measure_decoded
+from .fp8_rounding import decoded_rows, rounded_rows
+from .fp8_scales import common_granularity
 from .gguf_header import TensorEntry, Value
 from .gguf_output import Layout, PositionedFile
 from .importance import ImportanceMatrix
+from .output_scales import OutputScales
 from .recipes import UNQUANTIZED
 from .rows import Piece, Worker, check_range, pieces_of
 
 Report = Callable[[str, int, int], None]
+_Encoded = tuple[NDArray[np.uint8], ErrorSums | None]  # errors only where they are asked for
 _REPORT_SECONDS = 0.1
 
 
 @dataclass
 class TensorJob:
-    """One tensor on its way; `weights` (n_experts, n_columns) of the encoder, `sums` of the errors made."""
+    """One tensor on its way; `weights` (n_experts, n_columns) of the encoder, `sums` of the errors made.
+
+    `scales` if it becomes FP8: those are a second tensor of the output.
+    """
 
     tensor: TensorInfo
     type_name: str
     weights: NDArray[np.float32] | None = None
     sums: ErrorSums = field(default_factory=ErrorSums)
+    scales: OutputScales | None = None
 
     @property
     def is_copied(self) -> bool:
@@ -48,24 +57,52 @@ class TensorJob:
 
     @property
     def output(self) -> TensorEntry:
-        return TensorEntry(self.tensor.name, self.type_name, self.tensor.shape)
+        return TensorEntry(self.tensor.name, "i8" if self.scales else self.type_name, self.tensor.shape)
+
+    @property
+    def entries(self) -> list[TensorEntry]:
+        """All that the output has of it."""
+        if self.scales is None:
+            return [self.output]
+        return [self.output, TensorEntry(scale_name(self.tensor.name), "f32", self.scales.stored.shape)]
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(entry.n_bytes for entry in self.entries)
+
+    def pieces(self) -> Iterator[Piece]:
+        return self.scales.pieces() if self.scales else pieces_of(self.tensor)
 
     def weights_of(self, piece: Piece) -> NDArray[np.float32] | None:
         return None if self.weights is None else self.weights[piece.expert]
 
 
 def make_jobs(
-    source: GGUFFile, types: Mapping[str, str], importance: ImportanceMatrix | None = None
+    source: GGUFFile,
+    types: Mapping[str, str],
+    importance: ImportanceMatrix | None = None,
+    fp8_granularity: str = "row",
 ) -> list[TensorJob]:
     """A job for every tensor, in the order of the file. Raises EdgellamaError for an importance of other sizes."""
-    jobs = []
+    jobs, of_file = [], _granularity_of(source, types, fp8_granularity)
     for tensor in source.tensors.values():
         job = TensorJob(tensor, types[tensor.name])
+        if job.type_name in TYPES:
+            job.scales = OutputScales(tensor, job.type_name, fp8_granularity, of_file)
         found = importance.of(tensor) if importance and not job.is_copied else None
         if found is not None:
             job.weights = np.stack([column_weights(row) for row in found])
         jobs.append(job)
     return jobs
+
+
+def _granularity_of(source: GGUFFile, types: Mapping[str, str], rounded: str) -> str:
+    """The granularity that says the scales of all FP8 matrices: those that are copied, and those that are rounded."""
+    found = set()
+    for name, type_name in types.items():
+        if type_name in TYPES:
+            found.add(getattr(source.tensors[name], "granularity", rounded))
+    return common_granularity(found) if found else rounded
 
 
 def write_quantized(
@@ -83,7 +120,7 @@ def write_quantized(
     """
     target = Path(target)
     _refuse_source(source, target)
-    layout = Layout(source, [job.output for job in jobs], keys)
+    layout = Layout(source, [entry for job in jobs for entry in job.entries], keys)
     _check_disk(target, layout.n_bytes)
     kernels()  # compiled before the first byte is written
     try:
@@ -119,8 +156,8 @@ class _Run:
     """The pieces of all jobs, claimed one after the other by worker threads."""
 
     def __init__(self, jobs: list[TensorJob], layout: Layout, output: PositionedFile, measure_errors: bool):
-        self.tasks = [(job, piece) for job in jobs for piece in pieces_of(job.tensor)]
-        self.layout, self.output, self.measure_errors = layout, output, measure_errors
+        self.tasks = [(job, piece) for job in jobs for piece in job.pieces()]
+        self.jobs, self.layout, self.output, self.measure_errors = jobs, layout, output, measure_errors
         self._next, self._stop, self._lock = itertools.count(), threading.Event(), threading.Lock()
         self._total = sum(job.tensor.n_bytes for job in jobs)
         self._done, self._current, self._begin = 0, "", time.monotonic()
@@ -138,6 +175,9 @@ class _Run:
                         report(self._what(), self._done, self._total)
             finally:
                 self._stop.set()
+        for job in self.jobs:
+            if job.scales:
+                self.output.write_at(self.layout.offsets[scale_name(job.tensor.name)], job.scales.stored.tobytes())
 
     def _work(self) -> None:
         worker = Worker()
@@ -152,17 +192,35 @@ class _Run:
     def _do(self, worker: Worker, job: TensorJob, piece: Piece) -> None:
         place = self.layout.offsets[job.tensor.name] + piece.first_row * job.output.row_bytes
         if job.is_copied:
-            if job.type_name in UNQUANTIZED:
-                check_range(piece, worker.read(piece), "f32")
+            self._check_copied(worker, job, piece)
             self.output.write_at(place, piece.data)
             return
-        rows, weights = worker.read(piece), job.weights_of(piece)
-        encoded = worker.encode(piece, rows, job.type_name, weights)
+        rows = worker.read(piece)
+        encoded, sums = (self._round if job.scales else self._encode)(worker, job, piece, rows)
         self.output.write_at(place, encoded)
-        if self.measure_errors:
-            sums = measure(job.type_name, encoded, rows, weights)
+        if sums is not None:
             with self._lock:
                 job.sums.add(sums)
+
+    @staticmethod
+    def _check_copied(worker: Worker, job: TensorJob, piece: Piece) -> None:
+        if job.type_name in UNQUANTIZED:
+            check_range(piece, worker.read(piece), "f32")
+        if job.scales:
+            check_codes(job.tensor, piece.data)
+
+    def _encode(self, worker: Worker, job: TensorJob, piece: Piece, rows: NDArray[np.float32]) -> _Encoded:
+        weights = job.weights_of(piece)
+        encoded = worker.encode(piece, rows, job.type_name, weights)
+        return encoded, measure(job.type_name, encoded, rows, weights) if self.measure_errors else None
+
+    def _round(self, worker: Worker, job: TensorJob, piece: Piece, rows: NDArray[np.float32]) -> _Encoded:
+        check_range(piece, rows, job.type_name)
+        scales, format_name = job.scales.of(piece, rows), job.scales.format_name
+        codes = rounded_rows(rows, scales, format_name)
+        if not self.measure_errors:
+            return codes, None
+        return codes, measure_decoded(decoded_rows(codes, scales, format_name), rows, job.weights_of(piece))
 
     def _what(self) -> str:
         """The tensor at hand, the rate and the time left."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgellama import formats
 from edgellama.errors import EdgellamaError
+from edgellama.fp8 import ScaledTensor
 from edgellama.gguf import TensorInfo
 from edgellama.system import PAGE_BYTES
 
@@ -46,11 +47,14 @@ class Piece:
         self.tensor.file.release(start - before, before + self.n_rows * self.row_bytes)
 
 
-def pieces_of(tensor: TensorInfo, most_values: int = PIECE_VALUES) -> Iterator[Piece]:
-    """The whole tensor in order, in pieces of at most `most_values`, but at least one row, within one expert."""
+def pieces_of(tensor: TensorInfo, most_values: int = PIECE_VALUES, multiple: int = 1) -> Iterator[Piece]:
+    """The whole tensor in order, in pieces of at most `most_values`, but at least `multiple` rows, within one expert.
+
+    Pieces have a multiple of that many rows, but for the last of an expert.
+    """
     n_rows, n_columns = prod(tensor.shape[:-1]), tensor.shape[-1]
     of_expert = tensor.shape[-2] if len(tensor.shape) > 1 else 1
-    step = max(1, most_values // n_columns)
+    step = max(1, most_values // n_columns // multiple) * multiple
     for start in range(0, n_rows, of_expert):
         for first in range(start, start + of_expert, step):
             yield Piece(tensor, first, min(step, start + of_expert - first))
@@ -70,7 +74,10 @@ class Worker:
         if piece.n_rows * n_columns > self._values.size:
             self._values = np.empty(piece.n_rows * n_columns, np.float32)
         rows = self._values[: piece.n_rows * n_columns].reshape(piece.n_rows, n_columns)
-        decode_rows(piece.tensor.type_name, piece.data, rows)
+        if isinstance(piece.tensor, ScaledTensor):
+            rows[:] = piece.tensor.decode_rows(piece.first_row, piece.first_row + piece.n_rows)
+        else:
+            decode_rows(piece.tensor.type_name, piece.data, rows)
         return rows
 
     def encode(

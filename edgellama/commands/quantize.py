@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX=TYPE",
         help="a type for tensors whose name the expression finds; the first that fits counts",
     )
+    types.add_argument(
+        "--fp8-granularity",
+        default="row",
+        choices=("row", "tensor", "block"),
+        help="what shares a scale in tensors that become FP8 (row)",
+    )
     types.add_argument("--pure", action="store_true", help="TYPE for all matrices, whatever the mix says")
     types.add_argument("--output-tensor-type", metavar="T", help="type of the output matrix")
     types.add_argument("--token-embedding-type", metavar="T", help="type of the token embedding")
@@ -100,8 +106,9 @@ def _plan(
 
     if args.type is not None:
         output, embedding = args.output_tensor_type, args.token_embedding_type
-        options = TypeOptions(args.pure, _lower(output), _lower(embedding), tuple(args.tensor_type))
-        return plan_recipe(source, recipe_named(args.type), options, importance, args.allow_requantize)
+        options = TypeOptions(args.pure, _type_name(output), _type_name(embedding), tuple(args.tensor_type))
+        recipe = recipe_named(args.type)
+        return plan_recipe(source, recipe, options, importance, args.allow_requantize, args.fp8_granularity)
     types = choose_for_size(source, _target_bytes(source, args), importance, _threads(args), progress)
     return plan_types(source, types, file_type_of(types, source), importance, args.allow_requantize)
 
@@ -123,8 +130,10 @@ def _threads(args: argparse.Namespace) -> int:
     return args.threads or default_worker_limit()
 
 
-def _lower(type_name: str | None) -> str | None:
-    return type_name and type_name.lower()
+def _type_name(text: str | None) -> str | None:
+    """As the runtime spells it; of FP8, weights are E4M3 unless they are asked for by the full name."""
+    lower = text and text.lower()
+    return "fp8_e4m3" if lower == "fp8" else lower
 
 
 def _override(text: str) -> tuple[re.Pattern[str], str]:
@@ -133,7 +142,7 @@ def _override(text: str) -> tuple[re.Pattern[str], str]:
     if not equals or not pattern or not type_name:
         raise argparse.ArgumentTypeError(f"{text!r} is not REGEX=TYPE, like attn_v=q8_0")
     try:
-        return re.compile(pattern), type_name.lower()
+        return re.compile(pattern), _type_name(type_name)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{pattern!r} is no regular expression: {error}") from None
 
@@ -161,8 +170,8 @@ def _rows(plan: "Plan", with_errors: bool) -> list[dict[str, Any]]:
             "shape": list(job.tensor.shape),
             "from": job.tensor.type_name,
             "type": job.type_name,
-            "bytes": job.output.n_bytes,
-            "bits_per_weight": 8 * job.output.n_bytes / (job.output.n_rows * job.tensor.shape[-1]),
+            "bytes": job.n_bytes,
+            "bits_per_weight": 8 * job.n_bytes / (job.output.n_rows * job.tensor.shape[-1]),
         }
         if with_errors and not job.is_copied:
             row["relative_rms"] = job.sums.relative_rms
