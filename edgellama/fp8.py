@@ -103,7 +103,7 @@ def widened(scales: NDArray[np.float32], n_columns: int) -> NDArray[np.float32]:
 
 
 def join_scales(file: GGUFFile) -> None:
-    """Make one ScaledTensor of every FP8 weight of a file and its scales. Files without FP8 stay as they are.
+    """Make one ScaledTensor of every FP8 weight of a file and its scales. All others stay as they are.
 
     Raises ModelError for an unknown version or form, for scales that are missing, of a wrong shape or not finite.
     """
@@ -111,12 +111,16 @@ def join_scales(file: GGUFFile) -> None:
         return
     file.get(KEY + "version", int, low=VERSION, high=VERSION)
     format_name, granularity = _choice(file, "format", FORMATS), _choice(file, "granularity", GRANULARITIES)
-    for name, tensor in list(file.tensors.items()):
+    joined = {}
+    for name, tensor in file.tensors.items():
         if tensor.type_name == "i8" and len(tensor.shape) == 2:
-            scales = file.tensors.pop(scale_name(name), None)
+            scales = file.tensors.get(scale_name(name))
             if scales is None:
                 raise ModelError(f"{file.path}: tensor {name!r} holds FP8 codes, and {scale_name(name)!r} is missing")
-            file.tensors[name] = _joined(file, tensor, scales, format_name, granularity)
+            joined[name] = _joined(file, tensor, scales, format_name, granularity)
+    file.tensors.update(joined)
+    for name in joined:
+        del file.tensors[scale_name(name)]
 
 
 def _choice(file: GGUFFile, key: str, choices: tuple[str, ...]) -> str:

@@ -42,9 +42,11 @@ def describe(file: "GGUFFile", context: int | None = None) -> dict[str, Any]:
     """
     from edgellama.config import ModelConfig
     from edgellama.errors import ModelError
+    from edgellama.fp8 import join_scales
 
     config, reason = None, None
     try:
+        join_scales(file)
         config = ModelConfig.from_gguf(file)
     except ModelError as error:
         reason = str(error)
@@ -55,7 +57,7 @@ def describe(file: "GGUFFile", context: int | None = None) -> dict[str, Any]:
         "tensors": [_tensor_record(tensor) for tensor in tensors],
         "types": _totals(tensors),
         "n_values": sum(_n_values(tensor) for tensor in tensors),
-        "weight_bytes": sum(tensor.n_bytes for tensor in tensors),
+        "weight_bytes": sum(map(_n_bytes, tensors)),
         "config": config,
         "config_error": reason,
         "memory": None if config is None else _memory(config, tensors, context),
@@ -77,7 +79,12 @@ def _n_values(tensor: "TensorInfo") -> int:
 
 def _tensor_record(tensor: "TensorInfo") -> dict[str, Any]:
     fields = ("name", "type_name", "type_id", "shape", "n_bytes", "offset", "file_index")
-    return {field: getattr(tensor, field) for field in fields}
+    return {field: getattr(tensor, field) for field in fields} | {"n_bytes": _n_bytes(tensor)}
+
+
+def _n_bytes(tensor: "TensorInfo") -> int:
+    """With the scales of an FP8 weight, which lie in a tensor of their own."""
+    return tensor.n_bytes + getattr(tensor, "scale_bytes", 0)
 
 
 def _totals(tensors: "Iterable[TensorInfo]") -> dict[str, dict[str, Any]]:
@@ -87,7 +94,7 @@ def _totals(tensors: "Iterable[TensorInfo]") -> dict[str, dict[str, Any]]:
         total = totals.setdefault(tensor.type_name, {"n_tensors": 0, "n_values": 0, "n_bytes": 0})
         total["n_tensors"] += 1
         total["n_values"] += _n_values(tensor)
-        total["n_bytes"] += tensor.n_bytes
+        total["n_bytes"] += _n_bytes(tensor)
     for total in totals.values():
         total["bits_per_weight"] = 8 * total["n_bytes"] / total["n_values"]
     return dict(sorted(totals.items(), key=lambda item: -item[1]["n_bytes"]))
@@ -97,7 +104,7 @@ def _memory(config: "ModelConfig", tensors: "list[TensorInfo]", context: int | N
     """Bytes needed at a context length (default: the model's own, at most 4096 tokens)."""
     context = context or min(config.context_length, _DEFAULT_CONTEXT)
     rows = config.n_layers * config.n_kv_heads * context
-    weights = sum(tensor.n_bytes for tensor in tensors)
+    weights = sum(map(_n_bytes, tensors))
     cache = {name: rows * _cache_row_bytes(config, *block) for name, block in {"f16": (1, 2), "q8_0": (32, 34)}.items()}
     activations = _activation_bytes(config, min(context, _PROMPT_CHUNK))
     return {

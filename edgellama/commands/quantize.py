@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
         plan = _plan(source, args, importance, progress)
         if not args.dry_run:
             write_quantized(source, args.output, plan.jobs, plan.keys, _threads(args), args.report, progress)
-        before = sum(tensor.n_bytes for tensor in source.tensors.values())
+        before = sum(tensor.n_bytes + getattr(tensor, "scale_bytes", 0) for tensor in source.tensors.values())
     print(_as_json(plan, args) if args.json else _as_text(plan, args, before))
     return 0
 
