@@ -48,6 +48,7 @@ SHAPES = {
     "tensor": lambda shape: (1,),
     "row": lambda shape: (shape[0], 1),
     "block": lambda shape: (-(-shape[0] // 128), -(-shape[1] // 128)),
+    "run": lambda shape: (shape[0], -(-shape[1] // 128)),
 }
 QUANTIZATION = {
     "compressed-tensors": {
@@ -108,10 +109,12 @@ def make(
 
 
 def full_scales(scales: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A scale for every value."""
-    if (scales.ndim == 2 and scales.shape[1] > 1) or scales.shape[0] not in (1, shape[0]):
-        return np.repeat(np.repeat(scales, 128, 0), 128, 1)[: shape[0], : shape[1]]
-    return np.broadcast_to(scales.reshape(-1, 1), shape)
+    """A scale for every value, of `scales` as a checkpoint has them."""
+    if scales.size == 1:
+        return np.full(shape, scales.reshape(()))
+    row_times = 1 if len(scales) == shape[0] else 128
+    column_times = shape[1] if scales.shape[1] == 1 else 128
+    return np.repeat(np.repeat(scales, row_times, 0), column_times, 1)[: shape[0], : shape[1]]
 
 
 def _as_type(scales: np.ndarray, dtype: str) -> tuple[str, np.ndarray]:

@@ -28,12 +28,13 @@ STYLES = [
     ("compressed-tensors", ODD_HEADS, "row", "BF16", "row"),
     ("compressed-tensors", ODD_HEADS, "tensor", "F32", "tensor"),
     ("compressed-tensors", EVEN_HEADS, "block", "F32", "block"),
+    ("compressed-tensors", ODD_HEADS, "run", "F32", "run"),
     ("fbgemm_fp8", ODD_HEADS, "row", "F32", "row"),
     ("fp8", EVEN_HEADS, "block", "F32", "block"),
     ("fp8", ODD_HEADS, "block", "F16", "run"),  # rows of a head change places across blocks
     ("fp8", ODD_HEADS, "tensor", "F32", "tensor"),
 ]
-STRATEGIES = {"row": "channel", "tensor": "tensor", "block": "block"}
+STRATEGIES = {"row": "channel", "tensor": "tensor", "block": "block", "run": "group"}
 
 
 def checkpoint(style: str, sizes: dict, granularity: str, scale_type: str = "F32", form: str = "e4m3") -> Checkpoint:
@@ -42,7 +43,7 @@ def checkpoint(style: str, sizes: dict, granularity: str, scale_type: str = "F32
     if style == "compressed-tensors":
         weights = section["config_groups"]["group_0"]["weights"]
         weights["strategy"] = STRATEGIES[granularity]
-        weights["block_structure"] = [128, 128] if granularity == "block" else None
+        weights |= {"block": {"block_structure": [128, 128]}, "run": {"group_size": 128}}.get(granularity, {})
     elif granularity == "tensor":
         del section["weight_block_size"]
         made.stored = {name.replace("weight_scale_inv", "weight_scale"): value for name, value in made.stored.items()}
