@@ -49,8 +49,11 @@ def _check(types: dict[str, str], recipe_name: str | None) -> None:
 
 
 def prepare(type_names: Iterable[str]) -> None:
-    """Compile what encoding to these types needs, if it is not compiled yet."""
-    if set(type_names) - {*UNQUANTIZED, "i8"}:  # FP8 is rounded by NumPy
+    """Compile what encoding to these types needs, if it is not compiled yet.
+
+    FP8 codes are carried as a rule, so those that must be rounded see to it with their first row.
+    """
+    if set(type_names) - {*UNQUANTIZED, "i8"}:
         encoders.kernels()
 
 

@@ -19,7 +19,7 @@ from .scratch import SCRATCH_BYTES
 PACKAGE = "quant"
 # Groups of about equal size: they are compiled side by side.
 GROUPS = {
-    "encode_simple": ("floats", "rounded", "ternary", "small_floats", "searched_blocks"),
+    "encode_simple": ("floats", "rounded", "ternary", "small_floats", "searched_blocks", "fp8"),
     "encode_k": ("k_affine", "k_symmetric"),
     "encode_lattice": ("lattice_blocks",),
 }
@@ -29,7 +29,7 @@ SEARCHED = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "iq3_s",
 SEARCHED += ("iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "q1_0")
 SEARCHED_WITH_IMPORTANCE = ("q4_0", "q4_1", "q5_0", "q5_1")
 ENCODABLE = ("f32", *ROUNDED, *SEARCHED)
-WRITABLE = (*ENCODABLE, *fp8.TYPES)  # of FP8, `fp8_rounding.py` makes the codes and `fp8_scales.py` the scales
+WRITABLE = (*ENCODABLE, *fp8.TYPES)  # FP8: fp8_rounding.py makes the codes, fp8_scales.py the scales
 
 LARGEST_F16 = 65504.0
 LARGEST_BF16 = float(np.uint32(0x7F7F7FFF).view(np.float32))  # what still rounds to a finite number
@@ -45,7 +45,8 @@ def kernels():
 
 
 @cache
-def _function(name: str, n_arguments: int) -> Callable[..., None]:
+def function(name: str, n_arguments: int) -> Callable[..., None]:
+    """A kernel by name, which takes integers: addresses and counts."""
     return kernels().function(name, n_arguments)
 
 
@@ -57,14 +58,14 @@ def largest_magnitude(type_name: str) -> float:
 def peak(values: NDArray[np.float32]) -> float:
     """The largest magnitude of contiguous values; NaN where any of them is not finite."""
     result = np.empty(1, np.float32)
-    _function("peak", 3)(values.ctypes.data, values.size, result.ctypes.data)
+    function("peak", 3)(values.ctypes.data, values.size, result.ctypes.data)
     return float(result[0])
 
 
 def decode_rows(type_name: str, data: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     """The bytes of whole rows of any type into `out` (n_rows, n_columns), which is contiguous."""
     if type_name in ("f16", "bf16"):
-        _function(f"widen_{type_name}", 3)(data.ctypes.data, out.size, out.ctypes.data)
+        function(f"widen_{type_name}", 3)(data.ctypes.data, out.size, out.ctypes.data)
     else:
         out[:] = formats.by_name(type_name).decode_rows(data, out.shape[1])
 
@@ -86,7 +87,7 @@ class Encoder:
             out[:] = rows.view(np.uint8)
             return
         searches = weights is not None and type_name in SEARCHED_WITH_IMPORTANCE
-        kernel = _function(f"{'search' if searches else 'encode'}_{type_name}", 6)
+        kernel = function(f"{'search' if searches else 'encode'}_{type_name}", 6)
         address = 0 if weights is None else weights.ctypes.data
         kernel(rows.ctypes.data, address, *rows.shape, out.ctypes.data, self._scratch.ctypes.data)
 

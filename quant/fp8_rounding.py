@@ -1,4 +1,4 @@
-"""Numbers to FP8 codes: the nearest of a format's values, of two equally near the one with an even mantissa.
+"""Numbers to FP8 codes and back: the nearest of a format's values, of two equally near the one with an even mantissa.
 
 Beyond the largest value is the largest value. https://arxiv.org/abs/2209.05433, section 3.
 """
@@ -8,30 +8,20 @@ from numpy.typing import NDArray
 
 from edgellama import fp8
 
-from .fp8_scales import LARGEST
+from .encoders import function
 
-_MANTISSA_BITS = {"e4m3": 3, "e5m2": 2}
-_BIAS = {"e4m3": 7, "e5m2": 15}
-_FLOAT32_MANTISSA_BITS, _FLOAT32_BIAS = 23, 127
-
-
-def nearest_codes(numbers: NDArray[np.float32], format_name: str) -> NDArray[np.uint8]:
-    """The codes of finite numbers, of the same shape."""
-    bits, bias = _MANTISSA_BITS[format_name], _BIAS[format_name]
-    magnitude = np.minimum(np.abs(numbers), np.float32(LARGEST[format_name]))
-    dropped = _FLOAT32_MANTISSA_BITS - bits
-    words = magnitude.view(np.uint32)
-    # Half a step, less one bit where the last bit that stays is 0: then a half goes down. A carry is the next exponent.
-    rounded = (words + ((words >> dropped & 1) + ((1 << dropped - 1) - 1))) >> dropped
-    normal = rounded - ((_FLOAT32_BIAS - bias) << bits)
-    subnormal = np.rint(magnitude * np.float32(2.0 ** (bias - 1 + bits)))  # equal steps; the last is the first normal
-    codes = np.where(magnitude < np.float32(2.0 ** (1 - bias)), subnormal, normal).astype(np.uint8)
-    return codes | np.signbit(numbers).astype(np.uint8) << 7
+_OVERWRITTEN = 15  # bytes behind the codes that the kernel may write
 
 
 def rounded_rows(rows: NDArray[np.float32], scales: NDArray[np.float32], format_name: str) -> NDArray[np.uint8]:
-    """The codes of rows (n_rows, n_columns) divided by their scales, (n_rows, 1) or (n_rows, n_runs)."""
-    return nearest_codes(rows / fp8.widened(scales, rows.shape[1]), format_name)
+    """The codes of finite rows (n_rows, n_columns) divided by their scales, (n_rows, 1) or (n_rows, n_runs)."""
+    rows, scales = np.ascontiguousarray(rows, np.float32), np.ascontiguousarray(scales, np.float32)
+    n_rows, n_columns = rows.shape
+    run_columns = fp8.BLOCK if scales.shape[1] > 1 else n_columns
+    codes = np.empty(rows.size + _OVERWRITTEN, np.uint8)
+    kernel = function(f"round_{format_name}", 6)
+    kernel(rows.ctypes.data, scales.ctypes.data, n_rows, n_columns, run_columns, codes.ctypes.data)
+    return codes[: rows.size].reshape(rows.shape)
 
 
 def decoded_rows(codes: NDArray[np.uint8], scales: NDArray[np.float32], format_name: str) -> NDArray[np.float32]:

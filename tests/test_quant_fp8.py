@@ -18,7 +18,7 @@ from edgellama.commands import inspect, quantize
 from edgellama.errors import EdgellamaError
 from edgellama.gguf import open_gguf
 from quant import fp8_scales
-from quant.fp8_rounding import nearest_codes
+from quant.fp8_rounding import rounded_rows
 from quant.recipes import recipe_named
 from quant.tensor_roles import model_facts
 from quant.type_choice import choose_types
@@ -42,6 +42,11 @@ def joined(path: Path):
 def floats_of(path: Path) -> dict[str, np.ndarray]:
     with joined(path) as file:
         return {name: tensor.decode() for name, tensor in file.tensors.items()}
+
+
+def nearest_codes(numbers: np.ndarray, format_name: str) -> np.ndarray:
+    """As one row with the scale 1."""
+    return rounded_rows(numbers[None], np.ones((1, 1), np.float32), format_name)[0]
 
 
 def nearest_by_search(numbers: np.ndarray, format_name: str) -> np.ndarray:
@@ -221,7 +226,7 @@ def test_scales_of_all_kinds_of_rows():
     rows[1, 3], rows[2, 129], rows[3, 0] = 1e-44, 3e38, -1.0
     for granularity in GRANULARITIES:
         scales = fp8_scales.of_rows(rows, granularity, "e4m3")
-        codes = nearest_codes(rows / fp8.widened(scales, 130), "e4m3")
+        codes = rounded_rows(rows, scales, "e4m3")
         decoded = fp8.values("e4m3")[codes] * fp8.widened(scales, 130)
         assert np.isfinite(decoded).all() and (scales > 0).all()
         assert decoded[2, 129] == pytest.approx(3e38, rel=0.04)
