@@ -130,8 +130,9 @@ def _as_json(conversion: "Conversion", output: str | None) -> str:
 def _as_table(conversion: "Conversion") -> str:
     rows = _rows(conversion)
     shapes = [" x ".join(map(str, row["shape"])) for row in rows]
+    width = max(len(row["name"]) for row in rows)
     lines = [
-        f"{row['name']:32} {row['type']:8} {shape:>16} {row['bytes']:>14,}  {row['source']}"
+        f"{row['name']:{width}} {row['type']:8} {shape:>16} {row['bytes']:>14,}  {row['source']}"
         for row, shape in zip(rows, shapes, strict=True)
     ]
     keys = [f"{key} = {value}" for key, value in conversion.metadata.items() if not isinstance(value, list | bytes)]
