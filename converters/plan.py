@@ -14,14 +14,12 @@ from edgellama.gguf.cursor import quoted
 from quant.tensor_roles import is_quantized
 
 from .errors import ConvertError
+from .fp8_tensor import Fp8Tensor
 from .lazy_tensor import LazyTensor, of_array
 from .planned_file import PlannedInfo
 from .sources.checkpoint import HF, Checkpoint
-from .stored_types import BF16, F8_E4M3, F8_E5M2
+from .stored_types import BF16
 from .transforms import STEPS
-
-# What a recipe may want to keep of a checkpoint, by the name of the stored type.
-_OWN_TYPES = {BF16.name: "bf16", F8_E4M3.name: "fp8_e4m3", F8_E5M2.name: "fp8_e5m2"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,15 @@ class PlannedTensor:
     @property
     def info(self) -> PlannedInfo:
         """What checks and recipes see. What no recipe changes becomes float32, whatever it was."""
-        shape, own = self.tensor.shape, _OWN_TYPES.get(self.tensor.stored.name, "f32")
-        return PlannedInfo(self.name, shape, own if is_quantized(self.name, shape) else "f32")
+        shape = self.tensor.shape
+        return PlannedInfo(self.name, shape, _own_type(self.tensor) if is_quantized(self.name, shape) else "f32")
+
+
+def _own_type(tensor: LazyTensor) -> str:
+    """What a recipe may want to keep of a checkpoint; "f32" where there is nothing."""
+    if isinstance(tensor, Fp8Tensor):
+        return f"fp8_{tensor.format_name}"
+    return "bf16" if tensor.stored is BF16 else "f32"
 
 
 def plan_tensors(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellama import fp8
+
 
 @dataclass(frozen=True)
 class StoredType:
@@ -36,15 +38,7 @@ def _float8_e5m2(bits: NDArray[np.uint8]) -> NDArray[np.float32]:
     return _as_float32((bits.astype("<u2") << 8).view("<f2"))
 
 
-def _float8_e4m3_values() -> NDArray[np.float32]:
-    """All 256 codes of E4M3FN (https://arxiv.org/abs/2209.05433): no infinities, and all ones is NaN."""
-    codes = np.arange(256)
-    sign, exponent, mantissa = np.where(codes >> 7, -1.0, 1.0), codes >> 3 & 15, codes & 7
-    magnitude = np.where(exponent, (1 + mantissa / 8) * 2.0 ** (exponent - 7), mantissa / 8 * 2.0**-6)
-    return np.where(codes & 127 == 127, np.nan, sign * magnitude).astype(np.float32)
-
-
-_E4M3_VALUES = _float8_e4m3_values()
+_E4M3_VALUES = fp8.values("e4m3")
 
 
 def _plain(name: str, dtype: str) -> StoredType:

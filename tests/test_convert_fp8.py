@@ -8,6 +8,7 @@ from checkpoint_files import adjacent, to_bfloat16, write_hugging_face
 from fp8_checkpoints import EVEN_HEADS, ODD_HEADS, Checkpoint, full_scales, make
 
 import edgellama
+from converters import fp8_tensor, writer
 from converters.conversion import ConvertOptions, plan_conversion, write_conversion
 from edgellama import cli, fp8
 from edgellama.errors import EdgellamaError
@@ -154,6 +155,20 @@ def test_scales_of_several_kinds_take_the_finest_form_that_both_have(tmp_path):
     np.testing.assert_array_equal(found, fp8.values("e4m3")[made.codes[name]] * np.float32(0.25))
 
 
+def test_codes_that_need_no_scales(tmp_path):
+    """A plain checkpoint in FP8, without a quantization_config: float16 holds every code."""
+    made = make("fbgemm_fp8", ODD_HEADS)
+    del made.config["quantization_config"]
+    made.stored = {name: value for name, value in made.stored.items() if not name.endswith("_scale")}
+    convert(made.write(tmp_path / "c"), tmp_path / "out.gguf")
+    with open_gguf(tmp_path / "out.gguf") as file:
+        tensor = file.tensors[gguf_name("model.layers.1.mlp.up_proj.weight")]
+        assert tensor.type_name == "f16" and fp8.KEY + "version" not in file.metadata
+        np.testing.assert_array_equal(
+            tensor.decode(), fp8.values("e4m3")[made.codes["model.layers.1.mlp.up_proj.weight"]]
+        )
+
+
 def test_scales_of_activations_and_of_a_cache_are_left_out_with_a_note(tmp_path):
     made = make("compressed-tensors", ODD_HEADS)
     made.stored["model.layers.0.mlp.up_proj.input_scale"] = ("BF16", to_bfloat16(np.ones(1)))
@@ -180,6 +195,26 @@ def test_to_fp8_from_16_bits(tmp_path):
             }
             for name, tensor in theirs.tensors.items():
                 np.testing.assert_array_equal(ours.tensors[name].data, tensor.data, name)
+
+
+@pytest.mark.parametrize("type_name", [None, "f16", "fp8"])
+@pytest.mark.parametrize("granularity", ["row", "tensor", "block"])
+def test_small_chunks_give_the_same_bytes(tmp_path, monkeypatch, type_name, granularity):
+    """Chunks of 6 rows, which begin and end inside of heads and blocks, by two threads."""
+    sizes = ODD_HEADS | {"num_hidden_layers": 3}
+    made = make("fp8", sizes)
+    if type_name == "fp8":  # rounded here
+        source = write_hugging_face(tmp_path / "c", sizes, made.floats)
+    else:
+        source = made.write(tmp_path / "c")
+    files = []
+    for chunk in (None, 1000):
+        if chunk:
+            monkeypatch.setattr(writer, "_CHUNK_VALUES", chunk)
+            monkeypatch.setattr(fp8_tensor, "_PIECE_VALUES", chunk)
+        conversion = plan_conversion(source, ConvertOptions(type_name, fp8_granularity=granularity))
+        files.append(write_conversion(conversion, tmp_path / f"{chunk}.gguf", threads=2).read_bytes())
+    assert files[0] == files[1]
 
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from edgellama import fp8
 from edgellama.commands import inspect, quantize
 from edgellama.errors import EdgellamaError
 from edgellama.gguf import open_gguf
-from quant import fp8_scales
+from quant import fp8_scales, output_scales
 from quant.fp8_rounding import rounded_rows
 from quant.recipes import recipe_named
+from quant.rows import pieces_of
 from quant.tensor_roles import model_facts
 from quant.type_choice import choose_types
 
@@ -149,6 +151,15 @@ def test_what_is_fp8_already_is_copied_bit_for_bit(files, tmp_path):
     np.testing.assert_array_equal(found["blk.0.ffn_up.weight"], blocks["blk.0.ffn_up.weight"])
     with edgellama.load(tmp_path / "both.gguf") as model:
         assert np.isfinite(model.logits(IDS)).all()
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_small_pieces_give_the_same_bytes(files, tmp_path, monkeypatch, granularity):
+    """Pieces of 11 rows, or of a block's 128, by two threads."""
+    monkeypatch.setattr(output_scales, "pieces_of", partial(pieces_of, most_values=3000))
+    options = ("--pure", "--fp8-granularity", granularity, "--threads", 2)
+    run(files["f16"], tmp_path / "out.gguf", "fp8", *options)
+    assert (tmp_path / "out.gguf").read_bytes() == files[granularity].read_bytes()
 
 
 def test_report(files, tmp_path, capsys):

@@ -23,6 +23,10 @@ _FORMATS = {stored.name: format_name for format_name, stored in STORED.items()}
 _FLOATS = (F32.name, F16.name, BF16.name)
 _ACTIVATION_SCALES = (".input_scale", ".input_scale_ub")  # scalars that say how to round activations to FP8 as well
 _CACHE_SCALES = (".k_scale", ".v_scale")  # the same for keys and values
+_NOTES = {
+    _ACTIVATION_SCALES: "scales of FP8 activations are left out: activations stay float32 here",
+    _CACHE_SCALES: "scales of an FP8 key-value cache are left out: the cache has other types here",
+}
 
 
 def join(tensors: Mapping[str, LazyTensor], section: Fields, suffix: str, granularities: tuple[str, ...]) -> Unpacked:
@@ -32,8 +36,7 @@ def join(tensors: Mapping[str, LazyTensor], section: Fields, suffix: str, granul
     """
     joined: dict[str, LazyTensor] = {}
     used = {name for name in tensors if name.endswith((*_ACTIVATION_SCALES, *_CACHE_SCALES))}
-    notes = [_NOTE_ON_ACTIVATIONS] if any(name.endswith(_ACTIVATION_SCALES) for name in used) else []
-    notes += [_NOTE_ON_CACHE] if any(name.endswith(_CACHE_SCALES) for name in used) else []
+    notes = [note for endings, note in _NOTES.items() if any(name.endswith(endings) for name in used)]
     for name, tensor in tensors.items():
         if tensor.stored.name in _FORMATS:
             scale_name = name.removesuffix(".weight") + suffix
@@ -42,10 +45,6 @@ def join(tensors: Mapping[str, LazyTensor], section: Fields, suffix: str, granul
         else:
             joined[name] = tensor
     return Unpacked({name: tensor for name, tensor in joined.items() if name not in used}, tuple(notes))
-
-
-_NOTE_ON_ACTIVATIONS = "scales of FP8 activations are left out: activations stay float32 here"
-_NOTE_ON_CACHE = "scales of an FP8 key-value cache are left out: the cache has other types here"
 
 
 def _joined(
