@@ -60,9 +60,13 @@ def choose_types(
 
 
 def _fitting(type_name: str, place: TensorPlace) -> str:
-    """The type itself, or the nearest one for this tensor: FP8 is for matrices, and none that rows are looked up in."""
+    """The type itself, or the nearest one for this tensor.
+
+    FP8 is for matrices of whole quads of columns, and for none that rows are looked up in.
+    """
     if type_name in fp8.TYPES:
-        return type_name if len(place.shape) == 2 and place.role != "token_embd" else sixteen_bits(place)
+        fits = len(place.shape) == 2 and place.n_columns % fp8.COLUMNS == 0 and place.role != "token_embd"
+        return type_name if fits else sixteen_bits(place)
     return fallback(type_name, place.n_columns)
 
 

@@ -22,7 +22,7 @@ from quant import fp8_scales, output_scales
 from quant.fp8_rounding import rounded_rows
 from quant.recipes import recipe_named
 from quant.rows import pieces_of
-from quant.tensor_roles import model_facts
+from quant.tensor_roles import ModelFacts, model_facts
 from quant.type_choice import choose_types
 
 GRANULARITIES = ("row", "tensor", "block")
@@ -137,6 +137,14 @@ def test_back_to_other_types(files, tmp_path, granularity):
     run(tmp_path / "f32.gguf", tmp_path / "around.gguf", "Q8_0")
     assert (tmp_path / "direct.gguf").read_bytes() == (tmp_path / "around.gguf").read_bytes()
     assert b"edgellama.fp8" not in (tmp_path / "direct.gguf").read_bytes()
+
+
+def test_rows_that_kernels_cannot_read_in_fours_stay_at_16_bits():
+    names = [f"blk.{layer}.ffn_up.weight" for layer in range(4)]
+    model = ModelFacts(4, 1, 0, False, False, 4, False)
+    for n_columns, wanted in ((64, "fp8_e4m3"), (66, "f16")):
+        tensors = [PlannedInfo(name, (32, n_columns), "f16") for name in names]
+        assert choose_types(tensors, model, recipe_named("FP8"))["blk.1.ffn_up.weight"] == wanted
 
 
 def test_what_is_fp8_already_is_copied_bit_for_bit(files, tmp_path):
