@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,8 @@ from edgellama.config import ModelConfig
 from edgellama.tokenizer import from_gguf
 
 from . import encoding
+from .checkpoint_quantization.notes import notes_on_groups
+from .column_order import absorb_column_orders
 from .digests import SourceDigests, source_keys
 from .errors import ConvertError
 from .families import find_family
@@ -32,7 +34,10 @@ from .writer import data_bytes, write_data
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What the caller may choose; None leaves it to the checkpoint. `fp8_granularity` of what is rounded to FP8."""
+    """What the caller may choose; None leaves it to the checkpoint. `fp8_granularity` of what is rounded to FP8.
+
+    Without a type, weights in FP8 or of integers in groups stay so, and all others become f16.
+    """
 
     type_name: str | None = None
     name: str | None = None
@@ -66,6 +71,7 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     checkpoint = open_checkpoint(Path(source), options.source)
     model = _read_model(checkpoint, options.context)
     vocabulary = checkpoint.vocabulary(model.config.vocab_size)
+    checkpoint = replace(checkpoint, tensors=absorb_column_orders(checkpoint, model.family, model.config.n_layers))
     planned = plan_tensors(checkpoint, model.family, model.config, model.rope.tensors)
     keys = model.keys | vocabulary.metadata()
     file = PlannedFile(checkpoint.path, model.architecture, keys, [tensor.info for tensor in planned])
@@ -76,6 +82,7 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     general = _general(options, checkpoint, outputs, file_type)
     metadata = general | model.keys | checkpoint.metadata | vocabulary.metadata() | fp8_keys
     notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family)]
+    notes += notes_on_groups(outputs)
     return Conversion(checkpoint, model.architecture, metadata, outputs, notes)
 
 
@@ -95,7 +102,7 @@ def write_conversion(
     checkpoint, total = conversion.checkpoint, conversion.data_bytes
     header = _header(conversion, source_keys(checkpoint.files))
     _check_target(conversion, target, len(header) + total)
-    encoding.prepare({output.type_name for output in conversion.outputs})
+    encoding.prepare(conversion.outputs)
     mark = fingerprint(header, checkpoint.files)
     digests = SourceDigests(checkpoint.files, checkpoint.sha256)
     with digests, partial_file(target, header, mark, resume) as partial:

@@ -4,6 +4,7 @@ Types are chosen by the recipes of `quant/`, whose kernels encode the quantized 
 so that converting to them compiles nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,10 +14,11 @@ from edgellama import formats, fp8
 from quant import encoders
 from quant.recipes import UNCHANGED_16_BITS, UNQUANTIZED, recipe_named
 from quant.tensor_roles import model_facts, role_of
-from quant.type_choice import choose_types, without_importance
+from quant.type_choice import choose_types, fallback, without_importance
 
 from .errors import ConvertError
 from .lazy_tensor import LazyTensor
+from .outputs import OutputTensor
 from .planned_file import PlannedFile
 
 _LARGEST_HALF = 65504.0
@@ -25,7 +27,8 @@ _LARGEST_HALF = 65504.0
 def choose(planned: PlannedFile, recipe_name: str | None) -> tuple[dict[str, str], int]:
     """(type of every tensor by name, value of general.file_type) by a recipe's name.
 
-    None is F16. None and "fp8" leave the tensors of a checkpoint in FP8 what they are, those at 16 bits too.
+    None is F16, but for tensors that prefer another type. None and "fp8" leave the tensors of a checkpoint in FP8 what
+    they are, those at 16 bits too.
     Raises EdgellamaError for a name that is none, and for types that cannot be written, or not without importance.
     """
     own = {tensor.name: tensor.type_name for tensor in planned.tensors.values() if tensor.type_name in fp8.TYPES}
@@ -34,8 +37,17 @@ def choose(planned: PlannedFile, recipe_name: str | None) -> tuple[dict[str, str
     types = choose_types(planned.tensors.values(), model_facts(planned, has_importance=False), recipe)
     if is_kept:  # rows of an FP8 matrix cannot be looked up; float32 says the same numbers
         types |= {name: "f32" if role_of(name) == "token_embd" else type_name for name, type_name in own.items()}
+    preferred = {} if recipe_name else _preferred(planned)
+    if preferred:
+        ((most, _),) = Counter(preferred.values()).most_common(1)
+        types, recipe = types | preferred, recipe_named(most)
     _check(types, recipe_name)
     return types, recipe.file_type
+
+
+def _preferred(planned: PlannedFile) -> dict[str, str]:
+    tensors = planned.tensors.values()
+    return {t.name: fallback(t.preferred_type, t.shape[-1]) for t in tensors if t.preferred_type}
 
 
 def _check(types: dict[str, str], recipe_name: str | None) -> None:
@@ -48,17 +60,20 @@ def _check(types: dict[str, str], recipe_name: str | None) -> None:
         )
 
 
-def prepare(type_names: Iterable[str]) -> None:
-    """Compile what encoding to these types needs, if it is not compiled yet.
+def prepare(outputs: Iterable[OutputTensor]) -> None:
+    """Compile what encoding these tensors needs, if it is not compiled yet.
 
     FP8 codes are carried as a rule, so those that must be rounded see to it with their first row.
     """
-    if set(type_names) - {*UNQUANTIZED, "i8"}:
+    uncompiled = (*UNQUANTIZED, "i8")
+    if any(output.type_name not in (*uncompiled, *output.tensor.stored.blocks) for output in outputs):
         encoders.kernels()
 
 
 def encoded(tensor: LazyTensor, start: int, stop: int, type_name: str) -> NDArray:
-    """The bytes of rows [start, stop), contiguous; a tensor of the same type passes through bit for bit.
+    """The bytes of rows [start, stop), contiguous.
+
+    A tensor of the same type passes through bit for bit, and integers stay the same where blocks can hold them.
 
     Raises ConvertError, a predicate for the tensor's name.
     """
@@ -66,12 +81,22 @@ def encoded(tensor: LazyTensor, start: int, stop: int, type_name: str) -> NDArra
         raw = tensor.raw(start, stop)
         _refuse_values(tensor.stored.widen(raw), type_name)
         return np.ascontiguousarray(raw)
+    if type_name in tensor.stored.blocks:
+        return _as_blocks(tensor, start, stop, type_name)
     rows = tensor.rows(start, stop).reshape(-1, tensor.shape[-1])
     _refuse_values(rows, type_name)
     try:
         if type_name in UNQUANTIZED:
             return formats.by_name(type_name).encode(rows)
         return encoders.encode_rows(type_name, rows)
+    except ValueError as error:
+        raise ConvertError(f"cannot become {type_name}: {error}") from error
+
+
+def _as_blocks(tensor: LazyTensor, start: int, stop: int, type_name: str) -> NDArray[np.uint8]:
+    raw = tensor.raw(start, stop)
+    try:
+        return tensor.stored.blocks[type_name](raw)
     except ValueError as error:
         raise ConvertError(f"cannot become {type_name}: {error}") from error
 

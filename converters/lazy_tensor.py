@@ -15,6 +15,9 @@ from edgellama.gguf.mapped_file import MappedFile
 from .stored_types import F32, StoredType
 
 Raw = Callable[[int, int], NDArray]
+Numbers = slice | NDArray[np.intp]  # of rows or columns
+Select = Callable[[Numbers], NDArray]
+_PIECE_VALUES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,39 @@ class LazyTensor:
     def with_rows(self, change: Callable[[Raw], Raw]) -> "LazyTensor":
         """The same rows in another order, or others of them, as `change` makes of the function that reads them."""
         return LazyTensor(self.shape, self.stored, change(self.raw))
+
+    def select(self, numbers: Numbers) -> NDArray:
+        """Rows in the stored type, by a slice or in the order of their numbers."""
+        return self.raw(numbers.start, numbers.stop) if isinstance(numbers, slice) else _picked(self, numbers)
+
+    def columns(self, numbers: Numbers) -> NDArray:
+        """Columns of a matrix in the stored type, as rows."""
+        return np.ascontiguousarray(self.raw(0, self.n_rows)[:, numbers].T)
+
+
+@dataclass(frozen=True)
+class SelectableTensor(LazyTensor):
+    """A tensor of which any rows can be read at once."""
+
+    read: Select
+
+    def select(self, numbers: Numbers) -> NDArray:
+        return self.read(numbers)
+
+
+@dataclass(frozen=True)
+class TensorInFile(LazyTensor):
+    """A tensor whose columns can be read without all rows."""
+
+    read_columns: Select
+
+    def columns(self, numbers: Numbers) -> NDArray:
+        return self.read_columns(numbers)
+
+
+def selectable(shape: tuple[int, ...], stored: StoredType, read: Select) -> SelectableTensor:
+    """A tensor of which `read` gives the rows."""
+    return SelectableTensor(shape, stored, lambda start, stop: read(slice(start, stop)), read)
 
 
 def of_array(values: NDArray[np.float32]) -> LazyTensor:
@@ -87,7 +123,38 @@ def in_file(
             file.release(first, n_values * size)
         return rows
 
-    return LazyTensor(shape, stored, raw)
+    def columns(numbers: Numbers) -> NDArray:
+        n_bytes = span(shape, steps) * size
+        values = file.view(offset, n_bytes).view(stored.dtype)
+        matrix = np.lib.stride_tricks.as_strided(values, shape, [step * size for step in steps])
+        rows = np.ascontiguousarray(matrix[:, numbers].T)
+        file.release(offset, n_bytes)
+        return rows
+
+    return TensorInFile(shape, stored, raw, columns)
+
+
+def transposed(tensor: LazyTensor) -> LazyTensor:
+    """The matrix whose rows are the columns of this one."""
+    return selectable(tensor.shape[::-1], tensor.stored, tensor.columns)
+
+
+def reordered(tensor: LazyTensor, order: NDArray[np.intp]) -> LazyTensor:
+    """Row i is row order[i] of the tensor."""
+    return LazyTensor(tensor.shape, tensor.stored, lambda start, stop: tensor.select(order[start:stop]))
+
+
+def _picked(tensor: LazyTensor, numbers: NDArray[np.intp]) -> NDArray:
+    """Rows of any tensor by their numbers, reading all of it piece by piece."""
+    step = max(1, _PIECE_VALUES // tensor.row_values)
+    pieces, places = [], []
+    for start in range(0, tensor.n_rows, step):
+        stop = min(start + step, tensor.n_rows)
+        here = np.flatnonzero((numbers >= start) & (numbers < stop))
+        if len(here):
+            pieces.append(tensor.raw(start, stop)[numbers[here] - start])
+            places.append(here)
+    return np.concatenate(pieces)[np.argsort(np.concatenate(places))]
 
 
 def joined(parts: Sequence[LazyTensor], axis: int) -> LazyTensor:

@@ -34,7 +34,8 @@ class PlannedTensor:
     def info(self) -> PlannedInfo:
         """What checks and recipes see. What no recipe changes becomes float32, whatever it was."""
         shape = self.tensor.shape
-        return PlannedInfo(self.name, shape, _own_type(self.tensor) if is_quantized(self.name, shape) else "f32")
+        type_name = _own_type(self.tensor) if is_quantized(self.name, shape) else "f32"
+        return PlannedInfo(self.name, shape, type_name, self.tensor.stored.preferred)
 
 
 def _own_type(tensor: LazyTensor) -> str:

@@ -21,6 +21,7 @@ class PlannedInfo:
     name: str
     shape: tuple[int, ...]
     type_name: str
+    preferred_type: str = ""
 
 
 class _Metadata(dict):

@@ -3,8 +3,8 @@
 NumPy has no bfloat16 and no float8; their bits are kept as unsigned integers.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,17 @@ from edgellama import fp8
 
 @dataclass(frozen=True)
 class StoredType:
-    """`dtype` is what the bytes are read as; `widen` makes float32 of such an array."""
+    """`dtype` is what the bytes are read as; `widen` makes float32 of such an array.
+
+    `blocks`: GGUF types that hold the same integers, and what makes their bytes of rows. `preferred` is the GGUF type
+    that a tensor gets if the user asks for none, empty where nothing speaks for one.
+    """
 
     name: str
     dtype: np.dtype
     widen: Callable[[NDArray], NDArray[np.float32]]
+    blocks: Mapping[str, Callable[[NDArray], NDArray[np.uint8]]] = field(default_factory=dict, hash=False)
+    preferred: str = ""
 
 
 def _as_float32(values: NDArray) -> NDArray[np.float32]:

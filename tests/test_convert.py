@@ -390,7 +390,7 @@ def test_recommended_sampling(tmp_path):
         ({"rope_scaling": YARN | {"truncate": False}}, ["truncate"]),
         ({"rope_scaling": {"rope_type": "linear", "factor": -1}}, ["factor", "above 0"]),
         ({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, ["rope_parameters", "between layers"]),
-        ({"quantization_config": {"quant_method": "gptq"}}, ["gptq"]),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, ["bitsandbytes"]),
     ],
 )
 def test_config_that_cannot_be_converted(tmp_path, change, words):

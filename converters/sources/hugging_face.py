@@ -38,7 +38,7 @@ def open_checkpoint(path: Path, options: SourceOptions) -> Checkpoint:
         unpacked.tensors,
         config,
         partial(read_vocabulary, options.tokenizer or path, config, generation, options.pre_tokenizer),
-        (path / "config.json", *weights.files),
+        (path / "config.json", *unpacked.files, *weights.files),
         _sampling(generation),
         weights.sha256,
         unpacked.notes,

@@ -45,6 +45,9 @@ def read_weights(folder: Path) -> Weights:
     shards = sorted(path.name for path in folder.iterdir() if _SHARD.fullmatch(path.name))
     if shards:
         raise ConvertError(f"{folder}: has shards such as {shards[0]}, and no index.json that says what they hold")
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:  # AutoGPTQ's first releases: gptq_model-4bit-128g.safetensors
+        return Weights(read_safetensors(others[0]), (others[0],), {})
     raise ConvertError(f"{folder}: has no weights; {' or '.join(_LAYOUTS)} is needed, or shards with their index")
 
 

@@ -61,6 +61,9 @@ SOURCES = (
     Source("blk.{i}.ffn_up", "model.layers.{i}.mlp.up_proj", "layers.{i}.feed_forward.w3"),
     Source("blk.{i}.ffn_down", "model.layers.{i}.mlp.down_proj", "layers.{i}.feed_forward.w2"),
 )
+# Nothing but the columns of ffn_down sees the order of these rows: columns that a checkpoint has in an order of its own
+# can keep it if the rows follow.
+COLUMNS_FOLLOW_ROWS = {"blk.{i}.ffn_down": ("blk.{i}.ffn_gate", "blk.{i}.ffn_up")}
 UNUSED_SOURCES = ("*.rotary_emb.inv_freq", "rope.freqs")  # RoPE's frequencies, which the config gives
 
 

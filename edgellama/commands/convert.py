@@ -22,7 +22,9 @@ _MIB = 1 << 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder of Hugging Face's or Meta's, or llama2.c .bin")
     parser.add_argument("-o", "--output", metavar="OUT.gguf", help="the file to write")
-    parser.add_argument("--type", dest="type_name", metavar="TYPE", help="type of the matrices (f16; FP8 stays)")
+    parser.add_argument(
+        "--type", dest="type_name", metavar="TYPE", help="type of the matrices (f16; FP8 and int4 stay)"
+    )
     parser.add_argument(
         "--fp8-granularity",
         default="row",
