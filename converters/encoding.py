@@ -98,6 +98,7 @@ def _as_blocks(tensor: LazyTensor, start: int, stop: int, type_name: str) -> NDA
     try:
         return tensor.stored.blocks[type_name](raw)
     except ValueError as error:
+        _refuse_values(tensor.stored.widen(raw), type_name)
         raise ConvertError(f"cannot become {type_name}: {error}") from error
 
 

@@ -359,7 +359,7 @@ def test_scales_beyond_float16(tmp_path):
     assert "at most 0.098 % of a quantization step" in note  # code 0 is 8 steps off zero: 8 * 2^-13
     scales[0, 0] = 1e6
     source = write_quantized(tmp_path / "c", SIZES, made.stored | {f"{name}.scales": scales}, section)
-    assert_refused(source, "blk.0.ffn_up.weight", "scale of 1e+06 is too large for float16")
+    assert_refused(source, "blk.0.ffn_up.weight", "scale of 1e+06 does not fit float16")
 
 
 # Refusals

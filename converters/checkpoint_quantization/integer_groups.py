@@ -70,7 +70,6 @@ class IntegerGroups:
         return ColumnOrdered(plain.shape, plain.stored, plain.raw, plain.read, self._in_blocks(order), order)
 
     def _plain(self, obstacle: str) -> SelectableTensor:
-
         def select(rows: Numbers) -> NDArray[np.float32]:
             values = self.codes.select(rows).astype(np.float32)
             values -= self.zeros.select(rows)[:, self.group_of]
@@ -193,5 +192,5 @@ def _bytes(type_name: str, blocks: NDArray, **fields: NDArray) -> NDArray[np.uin
         with np.errstate(over="ignore"):
             made[name] = values
         if values.dtype == np.float32 and not np.isfinite(made[name]).all():
-            raise ValueError(f"a {name} of {np.abs(values).max():g} is too large for float16")
+            raise ValueError(f"a {name} of {np.abs(values).max():g} does not fit float16")
     return made.view(np.uint8).reshape(len(blocks), -1)
