@@ -91,6 +91,17 @@ def awq_gemv_parts(weight: Quantized) -> Tensors:
     }
 
 
+def pack_quantized_parts(weight: Quantized, dtype: str = "<f2", symmetric: bool = False) -> Tensors:
+    """Codes and zeros already count from 0, as compressed-tensors packs them after adding half their range."""
+    parts = {
+        "weight_packed": np.stack([packed(row, weight.bits) for row in weight.codes]),
+        "weight_scale": weight.scales.astype(dtype),
+        "weight_shape": np.array(weight.codes.shape, "<i8"),
+        "weight_zero_point": np.stack([packed(column, weight.bits) for column in weight.zeros.T], axis=1),
+    }
+    return {name: part for name, part in parts.items() if not symmetric or name != "weight_zero_point"}
+
+
 def groups(n_in: int, size: int) -> np.ndarray:
     return np.arange(n_in) // (n_in if size == -1 else size)
 

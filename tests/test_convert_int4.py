@@ -16,6 +16,7 @@ from int4_files import (
     gptq_parts,
     groups,
     model,
+    pack_quantized_parts,
     packed,
     quantize,
     write_quantized,
@@ -33,6 +34,7 @@ from edgellama.gguf import open_gguf
 IDS = [256, *range(10, 230, 6)]
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head"]}
 NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -53,6 +55,11 @@ def shuffled(module: str, n_in: int) -> np.ndarray:
     """Groups of 32 scattered over the inputs: q, k and v alike, as they see the same activations."""
     seed = sum(map(ord, module.replace("k_proj", "q_proj").replace("v_proj", "q_proj").replace("up_", "gate_")))
     return np.random.default_rng(seed).permutation(groups(n_in, 32))
+
+
+def packed_section(bits: int = 4, symmetric: bool = False) -> dict:
+    weights = {"num_bits": bits, "type": "int", "strategy": "group", "group_size": 32, "symmetric": symmetric}
+    return PACKED | {"config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
 
 
 def converted(source: Path, type_name: str | None = None) -> tuple[dict[str, tuple[str, np.ndarray]], list[str], int]:
@@ -132,6 +139,26 @@ def test_awq_values(tmp_path, version, to_parts, size):
     made = model(SIZES, to_parts, in_groups(size), skipped=("layers.1.self_attn",))
     section = AWQ | {"version": version, "group_size": size, "modules_to_not_convert": ["layers.1.self_attn"]}
     assert_same_values(write_quantized(tmp_path / "c", SIZES, made.stored, section), made.plain)
+
+
+@pytest.mark.parametrize("size", [32, -1])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_pack_quantized_values(tmp_path, bits, symmetric, size):
+    made = model(SIZES, lambda w: pack_quantized_parts(w, "<f4", symmetric), in_groups(size), bits, symmetric)
+    source = write_quantized(tmp_path / "c", SIZES, made.stored, packed_section(bits, symmetric))
+    assert_same_values(source, made.plain)
+
+
+def test_pack_quantized_of_first_releases(tmp_path):
+    """Zeros as int8 around 0, and groups in the order of activations."""
+
+    def to_parts(weight: Quantized) -> dict[str, np.ndarray]:
+        zeros = {"weight_zero_point": (weight.zeros - 8).astype("i1"), "weight_g_idx": weight.group_of.astype("<i4")}
+        return pack_quantized_parts(weight) | zeros
+
+    made = model(SIZES, to_parts, lambda module, n_in: np.arange(n_in) % 2, skipped=("down_proj",))
+    assert_same_values(write_quantized(tmp_path / "c", SIZES, made.stored, packed_section()), made.plain)
 
 
 def test_files_and_fields_of_early_releases(tmp_path):
@@ -225,11 +252,17 @@ def assert_blocks(found, weight: Quantized, turn, type_name: str) -> None:
         np.testing.assert_array_equal(minima, exact.astype("<f2")[:, weight.group_of[::32]])
 
 
-@pytest.mark.parametrize("to_parts", [awq_gemm_parts, awq_gemv_parts])
-def test_codes_of_awq_stay(tmp_path, to_parts):
+@pytest.mark.parametrize(
+    ("to_parts", "section"),
+    [
+        (awq_gemm_parts, AWQ),
+        (awq_gemv_parts, AWQ | {"version": "gemv"}),
+        (pack_quantized_parts, packed_section()),
+    ],
+)
+def test_codes_of_others_stay(tmp_path, to_parts, section):
     made = model(SIZES, to_parts, in_groups(32))
-    version = "gemm" if to_parts is awq_gemm_parts else "gemv"
-    source = write_quantized(tmp_path / "c", SIZES, made.stored, AWQ | {"version": version})
+    source = write_quantized(tmp_path / "c", SIZES, made.stored, section)
     converted(source)
     weight = made.weights["model.layers.1.mlp.down_proj"]
     assert_blocks(stored_codes(tmp_path / "None.gguf", "blk.1.ffn_down.weight"), weight, lambda rows: rows, "q4_1")
@@ -428,10 +461,25 @@ GROUPS = [
     (_changed("g_idx", lambda a: a.astype("f4")), ["up_proj.g_idx' is f32"]),
 ]
 
+PACKED_DAMAGES = [
+    (_without("weight_scale"), ["up_proj.weight_scale' is missing"]),
+    (_without("weight_shape"), ["up_proj.weight_shape' is missing"]),
+    (_without("weight_zero_point"), ["up_proj.weight_zero_point' is missing"]),
+    (_changed("weight_shape", lambda a: a + 1), ["says [97, 65]", "96 rows"]),
+    (_changed("weight_shape", lambda a: a[:1]), ["up_proj.weight_shape' has shape (1,)"]),
+    (_changed("weight_packed", lambda a: a[:, :4]), ["has 4 words for 64 inputs", "names (4,)"]),
+    (_changed("weight_packed", lambda a: np.concatenate([a, a], axis=1)), ["has 16 words for 64 inputs"]),
+    (_changed("weight_scale", lambda a: a[:-8]), ["up_proj.weight_scale' has shape"]),
+    (_changed("weight_scale", lambda a: np.concatenate([a, a[:, :1]], axis=1)), ["3 groups", "do not divide 64"]),
+    (_changed("weight_zero_point", lambda a: a[:-1]), ["up_proj.weight_zero_point' has shape"]),
+]
+
 
 @pytest.mark.parametrize(
     ("to_parts", "section", "damage", "words"),
-    [(gptq_parts, GPTQ, *case) for case in DAMAGES + GROUPS] + [(awq_gemm_parts, AWQ, *case) for case in DAMAGES],
+    [(gptq_parts, GPTQ, *case) for case in DAMAGES + GROUPS]
+    + [(awq_gemm_parts, AWQ, *case) for case in DAMAGES]
+    + [(pack_quantized_parts, packed_section(), *case) for case in PACKED_DAMAGES],
 )
 def test_refused_parts(tmp_path, to_parts, section, damage, words):
     made = model(SIZES, to_parts, in_groups(32))

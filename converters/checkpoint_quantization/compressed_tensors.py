@@ -1,4 +1,4 @@
-"""compressed-tensors (https://github.com/neuralmagic/compressed-tensors), of which FP8 weights are read.
+"""compressed-tensors (https://github.com/neuralmagic/compressed-tensors), of which FP8 and packed integers are read.
 
 config_groups say how weights were rounded: with a scale for each tensor, channel (row) or block, or for groups of
 columns; `ignore` names modules that were left alone.
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..errors import ConvertError
 from ..fields import Fields
 from ..lazy_tensor import LazyTensor
-from . import fp8_weights
+from . import fp8_weights, pack_quantized
 from .unpacked import Unpacked
 
 _FORMATS = ("float-quantized", "naive-quantized")
@@ -18,14 +18,17 @@ _BLOCKS = {"block": ("block_structure", [128, 128]), "group": ("group_size", 128
 
 
 def unpack(tensors: Mapping[str, LazyTensor], section: Fields) -> Unpacked:
-    """FP8 weights and all others. Raises ConvertError, one sentence, for weights in any other form."""
+    """The weights. Raises ConvertError, one sentence, for those in any other form."""
     form = section.get("format", str)
+    if form == pack_quantized.FORMAT:
+        return pack_quantized.unpack(tensors, section)
     groups = section.inside("config_groups")
     weights = [groups.inside(name).inside("weights") for name in groups.values]
     if form not in _FORMATS or not all(map(_is_fp8, weights)):
         raise ConvertError(
-            f"{section.path}: of compressed-tensors only FP8 weights ({_FORMATS[0]}) can be converted, and these are "
-            f"of the form {form[:40]!r}; use the checkpoint that it was made from"
+            f"{section.path}: of compressed-tensors only FP8 weights ({_FORMATS[0]}) and packed integers "
+            f"({pack_quantized.FORMAT}) can be converted, and these are of the form {form[:40]!r}; use the checkpoint "
+            "that it was made from"
         )
     return fp8_weights.join(tensors, section, ".weight_scale", tuple(dict.fromkeys(map(_granularity, weights))))
 

@@ -86,15 +86,7 @@ class _Reader:
             raise module.error(
                 "scales", f"has {n_groups} groups, and {n_in} inputs in groups of {size} need {-(-n_in // size)}"
             )
-        if "g_idx" not in module.parts:
-            return np.arange(n_in) // -(-n_in // n_groups)
-        group_of = module.part("g_idx", ("i32", "i64"), 1)
-        module.check_shape("g_idx", (n_in,), f"for {n_in} inputs")
-        numbers = group_of.raw(0, n_in).astype(np.intp)
-        if numbers.min() < 0 or numbers.max() >= n_groups:
-            worst = numbers.min() if numbers.min() < 0 else numbers.max()
-            raise module.error("g_idx", f"names group {worst}, and there are {n_groups}")
-        return numbers
+        return module.group_numbers("g_idx", n_in, n_groups)
 
 
 def _check_bits(bits: int, what: str) -> None:

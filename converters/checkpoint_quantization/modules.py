@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgellama.gguf.cursor import quoted
 
 from ..errors import ConvertError
@@ -36,6 +39,17 @@ class Module:
         found = self.parts[ending].shape
         if found != shape:
             raise self.error(ending, f"has shape {found}, and {why} must have {shape}")
+
+    def group_numbers(self, ending: str, n_in: int, n_groups: int) -> NDArray[np.intp]:
+        """The group of each input, which a part may tell; without it groups of one size follow each other."""
+        if ending not in self.parts:
+            return np.arange(n_in) // -(-n_in // n_groups)
+        numbers = self.part(ending, ("i32", "i64"), 1).raw(0, self.parts[ending].n_rows).astype(np.intp)
+        self.check_shape(ending, (n_in,), f"for {n_in} inputs")
+        if numbers.min() < 0 or numbers.max() >= n_groups:
+            worst = numbers.min() if numbers.min() < 0 else numbers.max()
+            raise self.error(ending, f"names group {worst}, and there are {n_groups}")
+        return numbers
 
     def error(self, ending: str, fact: str) -> ConvertError:
         """An error to raise: `fact` follows the name of the part."""
