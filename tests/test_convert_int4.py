@@ -23,6 +23,7 @@ from int4_files import (
 )
 
 import edgellama
+from converters import writer
 from converters.checkpoint_quantization.packed_integers import unpacked
 from converters.conversion import ConvertOptions, plan_conversion, write_conversion
 from converters.lazy_tensor import of_array, reordered, transposed
@@ -235,7 +236,7 @@ def test_codes_stay(tmp_path, case):
         "token_embd.weight": "f16",
         "output.weight": "f16",
     }
-    assert len(notes) == 1 and notes[0].startswith(f"14 weights become {type_name} (14)")
+    assert len(notes) == 1 and notes[0].startswith(f"14 weights become {type_name} with")
     assert ("no value changes" in notes[0]) == (type_name != "q4_1")
 
 
@@ -283,6 +284,28 @@ def test_the_error_that_is_told(tmp_path):
     assert 0 < largest < 0.5
 
 
+@pytest.mark.parametrize(
+    ("to_parts", "section", "group_of"),
+    [
+        (gptq_parts, GPTQ, in_groups(32)),
+        (gptq_parts, GPTQ | {"desc_act": True}, shuffled),
+        (awq_gemm_parts, AWQ, in_groups(32)),
+        (awq_gemv_parts, AWQ | {"version": "gemv"}, in_groups(32)),
+        (pack_quantized_parts, packed_section(), in_groups(32)),
+    ],
+)
+def test_chunks_do_not_matter(tmp_path, monkeypatch, to_parts, section, group_of):
+    """Rows of a chunk begin anywhere in the words that hold several rows."""
+    made = model(SIZES, to_parts, group_of)
+    source = write_quantized(tmp_path / "c", SIZES, made.stored, section)
+    for type_name in (None, "f32"):
+        conversion = plan_conversion(source, ConvertOptions(type_name))
+        expected = write_conversion(conversion, tmp_path / "one.gguf", threads=1).read_bytes()
+        for n_values in (1, 64 * 7, 1000):
+            monkeypatch.setattr(writer, "_CHUNK_VALUES", n_values)
+            assert write_conversion(conversion, tmp_path / "other.gguf", threads=3).read_bytes() == expected
+
+
 def test_a_type_that_is_asked_for(tmp_path):
     made = model(SIZES, gptq_parts, in_groups(32), symmetric=True)
     source = write_quantized(tmp_path / "c", SIZES, made.stored, GPTQ | {"sym": True})
@@ -292,9 +315,7 @@ def test_a_type_that_is_asked_for(tmp_path):
     assert_blocks(stored_codes(tmp_path / "q4_1.gguf", "blk.0.ffn_up.weight"), weight, lambda rows: rows, "q4_1")
     tensors, notes, _ = converted(source, "q8_0")
     assert tensors["blk.0.ffn_up.weight"][0] == "q8_0"
-    assert notes == [
-        "14 weights become q8_0 (14) by quantizing the checkpoint's values again, which adds to their error"
-    ]
+    assert notes == ["14 weights become q8_0 by quantizing the checkpoint's values again, which adds to their error"]
     _, notes, _ = converted(source, "f16")
     assert notes == []
 
@@ -340,8 +361,8 @@ def test_act_order_of_ffn_down_is_absorbed(tmp_path, act_order):
     tensors, notes, _ = converted(source)
     kinds = {name: kind for name, (kind, _) in tensors.items() if name.startswith("blk.1") and kind != "f32"}
     assert kinds.pop("blk.1.ffn_down.weight") == "q4_1" and set(kinds.values()) == {"q8_0"}
-    assert notes[0].startswith("2 weights become q4_1 (2) with the checkpoint's own integers; ")
-    assert notes[1].startswith("12 weights become q8_0 (12) by quantizing") and "desc_act" in notes[1]
+    assert notes[0].startswith("2 weights become q4_1 with the checkpoint's own integers; ")
+    assert notes[1].startswith("12 weights become q8_0 by quantizing") and "desc_act" in notes[1]
     weight = made.weights["model.layers.1.mlp.down_proj"]
     order = np.argsort(weight.group_of, kind="stable")
     _, codes, _, _ = stored_codes(tmp_path / "None.gguf", "blk.1.ffn_down.weight")
@@ -376,7 +397,7 @@ def test_groups_that_fill_no_blocks(tmp_path):
 def test_zeros_of_8_bits(tmp_path):
     made = model(SIZES, gptq_parts, in_groups(32), bits=8)
     tensors, (note,), _ = converted(write_quantized(tmp_path / "c", SIZES, made.stored, GPTQ | {"bits": 8}))
-    assert tensors["blk.0.ffn_up.weight"][0] == "q8_0" and "no zero but 128" in note
+    assert tensors["blk.0.ffn_up.weight"][0] == "q8_0" and "other zeros than 128" in note
     plain = made.plain["model.layers.0.mlp.up_proj.weight"]
     assert np.abs(tensors["blk.0.ffn_up.weight"][1] - plain).max() <= np.abs(plain).max() / 250
 
@@ -455,6 +476,7 @@ DAMAGES = [
     (lambda parts: parts | {"weight": np.zeros((96, 64), "f4")}, ["beside the same weight unquantized"]),
 ]
 GROUPS = [
+    (_without("g_idx"), ["up_proj.g_idx' is missing"]),
     (_changed("g_idx", lambda a: a[:-1]), ["up_proj.g_idx' has shape (63,)"]),
     (_changed("g_idx", lambda a: a + 1), ["names group 2, and there are 2"]),
     (_changed("g_idx", lambda a: a - 1), ["names group -1"]),
@@ -477,7 +499,8 @@ PACKED_DAMAGES = [
 
 @pytest.mark.parametrize(
     ("to_parts", "section", "damage", "words"),
-    [(gptq_parts, GPTQ, *case) for case in DAMAGES + GROUPS]
+    [(gptq_parts, GPTQ, *case) for case in DAMAGES]
+    + [(gptq_parts, GPTQ | {"desc_act": True}, *case) for case in GROUPS]
     + [(awq_gemm_parts, AWQ, *case) for case in DAMAGES]
     + [(pack_quantized_parts, packed_section(), *case) for case in PACKED_DAMAGES],
 )
@@ -487,3 +510,11 @@ def test_refused_parts(tmp_path, to_parts, section, damage, words):
     others = {name: values for name, values in made.stored.items() if not name.startswith(f"{UP}.")}
     stored = others | {f"{UP}.{name}": values for name, values in parts.items()}
     assert_refused(write_quantized(tmp_path / "c", SIZES, stored, section), *words)
+
+
+def test_outputs_that_fill_no_words(tmp_path):
+    """60 outputs have zeros of 7.5 words."""
+    made = model(SIZES, gptq_parts, in_groups(32))
+    cut = {f"{UP}.qweight": 60, f"{UP}.scales": 60, f"{UP}.qzeros": 7}
+    stored = made.stored | {name: made.stored[name][:, :n] for name, n in cut.items()}
+    assert_refused(write_quantized(tmp_path / "c", SIZES, stored, GPTQ), "up_proj.scales' has 60 outputs")

@@ -41,6 +41,7 @@ class _Reader:
     def __init__(self, section: Fields):
         self.bits = section.get("bits", int)
         self.group_size = section.get("group_size", int, -1)
+        self.is_act_order = section.get("desc_act", bool, False)
         self.is_symmetric = section.get("sym", bool, False)
         self.is_mixed = bool(section.values.get("dynamic"))  # single modules may have other bits and groups
         self.format = section.get(("checkpoint_format", "format"), str, "gptq")
@@ -56,6 +57,8 @@ class _Reader:
         bits = qzeros.shape[1] * 32 // n_out if self.is_mixed else self.bits
         _check_bits(bits, f"{module.where}: module {module.name[:80]!r}")
         n_in = qweight.n_rows * 32 // bits
+        if n_out * bits % 32:
+            raise module.error("scales", f"has {n_out} outputs, whose zeros of {bits} bits fill no whole words")
         module.check_shape("qweight", (n_in * bits // 32, n_out), f"with {bits} bits and scales of {scales.shape}")
         module.check_shape("qzeros", (n_groups, n_out * bits // 32), f"with {bits} bits and scales of {scales.shape}")
         return IntegerGroups(
@@ -86,6 +89,8 @@ class _Reader:
             raise module.error(
                 "scales", f"has {n_groups} groups, and {n_in} inputs in groups of {size} need {-(-n_in // size)}"
             )
+        if self.is_act_order and n_groups > 1:
+            module.part("g_idx", ("i32", "i64"), 1)
         return module.group_numbers("g_idx", n_in, n_groups)
 
 

@@ -23,12 +23,15 @@ def notes_on_groups(outputs: Sequence[OutputTensor]) -> list[str]:
 
 def _counted(outputs: Sequence[OutputTensor]) -> str:
     types = Counter(output.type_name for output in outputs)
-    return f"{len(outputs)} weights become " + " and ".join(f"{name} ({n})" for name, n in types.items())
+    return " and ".join(f"{n} weights become {name}" for name, n in types.items())
 
 
 def _cost(kept: Sequence[OutputTensor]) -> str:
     """`rounding` counts each code of each group once, so tensors count by their groups."""
-    roundings = [(output.tensor.stored.rounding, output.tensor.n_rows * output.tensor.row_values) for output in kept]
+    roundings = [
+        (output.tensor.stored.rounding[output.type_name], output.tensor.n_rows * output.tensor.row_values)
+        for output in kept
+    ]
     largest = max(rounding.largest for rounding, _ in roundings)
     if not largest:
         return "no value changes"
