@@ -20,7 +20,23 @@ from .synthetic_vocabulary import BUILDERS
 
 ALLOWANCE_BYTES = 300_000_000
 SHARD_BYTES = 1 << 30
-_BF16_BYTES = 2
+_TYPE_BYTES = {"BF16": 2, "F16": 2, "I32": 4}
+_GROUP = 128  # columns that share a scale in quantized weights
+
+Stored = tuple[str, str, tuple[int, ...]]  # name, type and dimensions of a tensor in a file
+# What stands for a matrix (n_out, n_in) in checkpoints of 4 bits, and what their config says.
+_PARTS = {
+    "gptq": lambda n_out, n_in: {
+        "qweight": ("I32", (n_in // 8, n_out)),
+        "qzeros": ("I32", (n_in // _GROUP, n_out // 8)),
+        "scales": ("F16", (n_in // _GROUP, n_out)),
+    },
+    "awq": lambda n_out, n_in: {
+        "qweight": ("I32", (n_in, n_out // 8)),
+        "qzeros": ("I32", (n_in // _GROUP, n_out // 8)),
+        "scales": ("F16", (n_in // _GROUP, n_out)),
+    },
+}
 
 CHILD = """
 import json, sys, time
@@ -57,25 +73,38 @@ def tensor_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "lm_head.weight", (shape.n_vocabulary, shape.d_model)
 
 
-def write_checkpoint(folder: Path, shape: Shape) -> int:
-    """A Hugging Face folder of BF16 shards of about a GiB; returns the bytes of all weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shards: list[list[tuple[str, tuple[int, ...]]]] = [[]]
-    size = total = 0
+def stored_tensors(shape: Shape, weights: str) -> Iterator[Stored]:
+    """BF16, and with weights "gptq" or "awq" the matrices of the layers in their parts."""
     for name, dimensions in tensor_shapes(shape):
-        n_bytes = _n_values(dimensions) * _BF16_BYTES
+        if weights in _PARTS and "_proj." in name:
+            for part, (type_name, part_dimensions) in _PARTS[weights](*dimensions).items():
+                yield name.replace("weight", part), type_name, part_dimensions
+        else:
+            yield name, "BF16", dimensions
+
+
+def write_checkpoint(folder: Path, shape: Shape, weights: str = "bf16") -> int:
+    """A Hugging Face folder of shards of about a GiB; returns the bytes of all weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[list[Stored]] = [[]]
+    size = total = 0
+    for name, type_name, dimensions in stored_tensors(shape, weights):
+        n_bytes = _n_values(dimensions) * _TYPE_BYTES[type_name]
         if size and size + n_bytes > SHARD_BYTES:
             shards.append([])
             size = 0
-        shards[-1].append((name, dimensions))
+        shards[-1].append((name, type_name, dimensions))
         size, total = size + n_bytes, total + n_bytes
     weight_map = {}
     for number, tensors in enumerate(shards, start=1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         _write_shard(folder / name, tensors)
-        weight_map |= {tensor: name for tensor, _ in tensors}
+        weight_map |= {tensor: name for tensor, _, _ in tensors}
     _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
-    _write_json(folder / "config.json", _config(shape))
+    section = {"quant_method": weights, "bits": 4, "group_size": _GROUP}
+    _write_json(
+        folder / "config.json", _config(shape) | ({"quantization_config": section} if weights in _PARTS else {})
+    )
     _write_tokenizer(folder, shape)
     return total
 
@@ -88,11 +117,11 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value))
 
 
-def _write_shard(path: Path, tensors: list[tuple[str, tuple[int, ...]]]) -> None:
+def _write_shard(path: Path, tensors: list[Stored]) -> None:
     table, position = {}, 0
-    for name, dimensions in tensors:
-        end = position + _n_values(dimensions) * _BF16_BYTES
-        table[name] = {"dtype": "BF16", "shape": dimensions, "data_offsets": [position, end]}
+    for name, type_name, dimensions in tensors:
+        end = position + _n_values(dimensions) * _TYPE_BYTES[type_name]
+        table[name] = {"dtype": type_name, "shape": dimensions, "data_offsets": [position, end]}
         position = end
     header = json.dumps(table).encode()
     with path.open("wb") as file:
@@ -101,7 +130,7 @@ def _write_shard(path: Path, tensors: list[tuple[str, tuple[int, ...]]]) -> None
 
 
 def _write_random(file: Any, n_bytes: int) -> None:
-    """Normal values of standard deviation 0.02, one MiB again and again."""
+    """Normal values of standard deviation 0.02 as BF16, one MiB again and again; other types find numbers too."""
     import numpy as np
 
     values = np.random.default_rng(0).standard_normal(1 << 19).astype("<f4") * np.float32(0.02)
@@ -135,7 +164,7 @@ def _write_tokenizer(folder: Path, shape: Shape) -> None:
     _write_json(folder / "tokenizer.json", {"model": model, **steps})
 
 
-def measure(source: Path, target: Path, type_name: str, n_threads: int | None) -> dict[str, Any]:
+def measure(source: Path, target: Path, type_name: str | None, n_threads: int | None) -> dict[str, Any]:
     """One conversion in a process of its own. Raises RuntimeError if that fails."""
     row, peak = run_watched(CHILD, [str(source), str(target), type_name, n_threads])
     bound = 2 * row["largest_tensor_bytes"] + ALLOWANCE_BYTES
@@ -145,7 +174,7 @@ def measure(source: Path, target: Path, type_name: str, n_threads: int | None) -
 def text_of(row: dict[str, Any], n_bytes: int) -> str:
     megabytes = {key: value / 1e6 for key, value in row.items() if key.endswith("bytes") and isinstance(value, int)}
     return (
-        f"{row['type']}: {n_bytes / 1e9:.1f} GB of weights in {row['seconds']:.1f} s "
+        f"{row['type'] or 'no type'}: {n_bytes / 1e9:.1f} GB of weights in {row['seconds']:.1f} s "
         f"({n_bytes / 1e6 / row['seconds']:.0f} MB/s) after {row['planning_seconds']:.1f} s of planning; "
         f"peak {megabytes['peak_rss_bytes']:.0f} MB ({megabytes['peak_rss_of_planning_bytes']:.0f} MB of it planning), "
         f"bound {megabytes['bound_bytes']:.0f} MB"
@@ -155,9 +184,9 @@ def text_of(row: dict[str, Any], n_bytes: int) -> str:
 def main(arguments: argparse.Namespace) -> int:
     shape = replace(SHAPES[arguments.shape], n_layers=arguments.layers)
     source, target = arguments.folder / "checkpoint", arguments.folder / "out.gguf"
-    n_bytes = write_checkpoint(source, shape)
+    n_bytes = write_checkpoint(source, shape, arguments.weights)
     try:
-        for type_name in arguments.types:
+        for type_name in arguments.types or [None]:
             row = measure(source, target, type_name, arguments.threads)
             print(json.dumps(row) if arguments.json else text_of(row, n_bytes), flush=True)
     finally:
@@ -170,7 +199,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="where the checkpoint and the output are written, and removed again")
     parser.add_argument("--shape", default="llama-3-8b", choices=tuple(SHAPES))
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--types", nargs="+", default=["f16", "q8_0"])
+    parser.add_argument("--weights", choices=("bf16", *_PARTS), default="bf16", help="what the checkpoint holds (bf16)")
+    parser.add_argument("--types", nargs="+", metavar="TYPE", help="as --type of convert, which is left out by default")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
 
