@@ -69,7 +69,7 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     """
     options = options or ConvertOptions()
     checkpoint = open_checkpoint(Path(source), options.source)
-    model = _read_model(checkpoint, options.context)
+    model = read_model(checkpoint, options.context)
     vocabulary = checkpoint.vocabulary(model.config.vocab_size)
     checkpoint = replace(checkpoint, tensors=absorb_column_orders(checkpoint, model.family, model.config.n_layers))
     planned = plan_tensors(checkpoint, model.family, model.config, model.rope.tensors)
@@ -79,7 +79,7 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     from_gguf(file)  # the runtime's own checks of a vocabulary
     types, file_type = encoding.choose(file, options.type_name)
     outputs, fp8_keys = place(planned, types, options.fp8_granularity)
-    general = _general(options, checkpoint, outputs, file_type)
+    general = general_metadata(options, checkpoint, outputs, file_type)
     metadata = general | model.keys | checkpoint.metadata | vocabulary.metadata() | fp8_keys
     notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family)]
     notes += notes_on_groups(outputs)
@@ -119,7 +119,7 @@ def write_conversion(
 
 
 @dataclass(frozen=True)
-class _Model:
+class ReadModel:
     """What a checkpoint's config says: the keys `{architecture}.*`, and the config as the runtime will read them."""
 
     architecture: str
@@ -133,22 +133,24 @@ class _Model:
         return [*self.rope.notes, *notes_on_window(self.architecture, self.keys)]
 
 
-def _read_model(checkpoint: Checkpoint, context: int | None) -> _Model:
+def read_model(checkpoint: Checkpoint, context: int | None) -> ReadModel:
+    """The family of a checkpoint, and what its config says. Raises ConvertError or ModelError."""
     architecture, family = find_family(checkpoint.config)
     keys, rope = model_keys(architecture, family, checkpoint.config, context)
     computed = [PlannedInfo(name, values.shape, "f32") for name, values in rope.tensors.items()]
     file = PlannedFile(checkpoint.path, architecture, keys, computed)
     config = ModelConfig.from_gguf(file, keys[f"{architecture}.vocab_size"])
-    return _Model(architecture, family, keys, rope, config)
+    return ReadModel(architecture, family, keys, rope, config)
 
 
 def _header(conversion: Conversion, source: Mapping[str, Any]) -> bytes:
     return header_bytes(conversion.architecture, {**conversion.metadata, **source}, conversion.outputs)
 
 
-def _general(
+def general_metadata(
     options: ConvertOptions, checkpoint: Checkpoint, outputs: list[OutputTensor], file_type: int
 ) -> dict[str, Any]:
+    """The keys `general.*`; the name is the caller's choice, or that of the checkpoint's folder or file."""
     n_values = sum(output.tensor.n_rows * output.tensor.row_values for output in outputs)
     name = options.name or (checkpoint.path.resolve().name if checkpoint.path.is_dir() else checkpoint.path.stem)
     return general_keys(name, size_label(n_values, n_values, 0, 0), file_type)

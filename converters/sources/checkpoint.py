@@ -18,6 +18,7 @@ class SourceOptions:
 
     tokenizer: Path | None = None  # a folder or file
     pre_tokenizer: str | None = None
+    base: Path | None = None  # what an adapter or a difference is applied to
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,8 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
     sha256: dict[Path, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def base_model_keys(base: Path) -> dict[str, Any]:
+    """Keys that name the model which another one was made from."""
+    return {"general.base_model.count": 1, "general.base_model.0.name": base.resolve().name}

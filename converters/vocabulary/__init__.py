@@ -40,6 +40,11 @@ def read_vocabulary(
     return vocabulary
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer in one of the forms."""
+    return any(True for pattern in _PATTERNS for _ in folder.glob(pattern))
+
+
 def _tokenizer_file(where: Path) -> Path:
     """The best form that a folder has: a SentencePiece model is the original, all others were made from something."""
     if where.is_file():

@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="folder of Hugging Face's or Meta's, or llama2.c .bin")
+    parser.add_argument("source", metavar="SOURCE", help="folder of Hugging Face's, Meta's or PEFT's, or llama2.c .bin")
     parser.add_argument("-o", "--output", metavar="OUT.gguf", help="the file to write")
     parser.add_argument(
         "--type", dest="type_name", metavar="TYPE", help="type of the matrices (f16; FP8 and int4 stay)"
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("row", "tensor", "block"),
         help="what shares a scale where --type fp8 rounds (row)",
     )
+    parser.add_argument("--base", type=Path, metavar="DIR", help="the model that SOURCE, an adapter or delta, changes")
+    parser.add_argument("--keep-adapter", action="store_true", help="write a LoRA adapter as one, without its base")
     parser.add_argument("--dry-run", action="store_true", help="show what would be written, and write nothing")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same kind stopped")
     parser.add_argument("-t", "--threads", type=positive, metavar="N", help="threads that encode (default: all cores)")
@@ -58,15 +60,17 @@ def main(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> "Conversion":
     try:
+        from converters.adapter_conversion import plan_adapter
         from converters.conversion import ConvertOptions, SourceOptions, plan_conversion
     except ModuleNotFoundError as error:
         raise EdgellamaError(
             f"converting needs the package {error.name!r}; install it with `pip install 'edgellama[convert]'`"
         ) from error
-    source = SourceOptions(args.tokenizer, args.pre_tokenizer)
+    source = SourceOptions(args.tokenizer, args.pre_tokenizer, args.base)
     type_name = args.type_name and args.type_name.lower()
     options = ConvertOptions(type_name, args.name, args.context, source, args.fp8_granularity)
-    return plan_conversion(args.source, options)
+    plan = plan_adapter if args.keep_adapter else plan_conversion
+    return plan(args.source, options)
 
 
 def _write(conversion: "Conversion", args: argparse.Namespace) -> float:
