@@ -53,7 +53,7 @@ def plan_adapter(source: str | os.PathLike[str], options: ConvertOptions) -> Con
             sources.append(f"{weight.module}.lora_{end.upper()}")
     metadata = general_metadata(options, checkpoint, outputs, _FILE_TYPES[options.type_name]) | base_model_keys(base)
     metadata |= {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": fitting.alpha}
-    return Conversion(checkpoint, model.architecture, metadata, outputs, sources, [])
+    return Conversion(checkpoint, model.architecture, metadata, outputs, sources, list(adapter.notes))
 
 
 def _without_tensors(base: Path, adapter: Adapter) -> Checkpoint:
@@ -127,8 +127,6 @@ class _Fitting:
             raise ConvertError(self._refusal(module, f"has shape {weight.shape} in the base, not {change.shape}"))
         if change.magnitude:
             raise ConvertError(self._refusal(module, "is changed by DoRA, which must be merged"))
-        if change.turned != is_embedding:
-            raise ConvertError(self._refusal(module, "is changed with fan_in_fan_out, which must be merged"))
         if self._is_shared(weight):
             raise ConvertError(self._refusal(module, "is embedding and output in one, whose change must be merged"))
         a, b = change.a, change.b

@@ -18,8 +18,8 @@ from .stored_types import F32
 class LowRank:
     """`a` is (rank, n_in) and `b` (n_out, rank).
 
-    `turned`: the weight lies as (n_in, n_out), as embeddings do, and the Conv1D of transformers. `magnitude` (n_out,)
-    is the length that each row gets after the change: DoRA (https://arxiv.org/abs/2402.09353, eq. 5), whose columns
+    `turned`: the weight lies as (n_in, n_out), as an embedding does, whose inputs are tokens. `magnitude` (n_out,) is
+    the length that each row gets after the change: DoRA (https://arxiv.org/abs/2402.09353, eq. 5), whose columns
     are rows here, for a row is what makes one output.
     """
 

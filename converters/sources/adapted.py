@@ -4,7 +4,7 @@ The embedding and the output matrix may also come whole and with more rows than 
 Where the base shares one matrix between both, an adapter of one of them parts them, as it does in training.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,37 +16,33 @@ from ..families import find_family
 from ..fields import Fields
 from ..lazy_tensor import LazyTensor
 from ..vocabulary import has_tokenizer
-from .checkpoint import HF, Checkpoint, SourceOptions, base_model_keys
+from .checkpoint import HF, Checkpoint, OpenBase, SourceOptions, base_model_keys
 from .peft_adapter import CONFIG, Adapter, read_adapter
 
 DESCRIPTION = f"a folder of PEFT with {CONFIG} and adapter_model.safetensors or adapter_model.bin"
-OpenBase = Callable[[Path, SourceOptions], Checkpoint]
 
 
 def open_checkpoint(path: Path, options: SourceOptions, open_base: OpenBase) -> Checkpoint:
     """The merged model. Raises ConvertError where the adapter does not fit the base, or no base is named."""
     if options.base is None:
-        raise ConvertError(
-            f"{path}: is a LoRA adapter; name the folder of the model that it was trained on with --base"
-        )
+        raise ConvertError(f"{path}: is a LoRA adapter; name the model that it was trained on with --base")
     adapter = read_adapter(path)
     own_tokenizer = path if options.tokenizer is None and has_tokenizer(path) else options.tokenizer
     base = open_base(options.base, replace(options, base=None, tokenizer=own_tokenizer))
     if base.names != HF:
         raise ConvertError(f"{base.path}: has other names than the adapter; its Hugging Face form is needed")
     _, family = find_family(base.config)
-    notes: list[str] = []
+    notes = list(adapter.notes)
     if own_tokenizer == path:
         notes.append("the tokenizer is the one in the adapter's folder")
     base = _parted(base, family, adapter, notes)
     tensors = _merged(base, family, adapter)
+    values = {**base.config.values, "vocab_size": _n_tokens(base, family, adapter, tensors)}
     return replace(
         base,
         path=path,
         tensors=tensors,
-        config=Fields(
-            {**base.config.values, "vocab_size": _n_tokens(base, family, adapter, tensors)}, base.config.path
-        ),
+        config=Fields(values, base.config.path),
         files=(*adapter.files, *base.files),
         metadata=base.metadata | base_model_keys(base.path),
         notes=(*base.notes, *notes),
@@ -73,15 +69,14 @@ def _parted(base: Checkpoint, family: ModuleType, adapter: Adapter, notes: list[
         return base
     parted = {**base.tensors, output: base.tensors[embedding]}
     touched = {_name_in(parted, name): adapter.replaced.get(name) for name in adapter.tensor_names}
-    if output not in touched and (
-        embedding not in touched or _stays_shared(touched[embedding], parted[output], adapter)
-    ):
+    alone = embedding in touched and not _means_both(touched[embedding], parted[output], adapter)
+    if not alone and output not in touched:
         return base
     notes.append("the base uses one matrix as embedding and output; the adapter parts them, so the file has both")
     return replace(base, tensors=parted, config=Fields({**base.config.values, flag: False}, base.config.path))
 
 
-def _stays_shared(replacement: LazyTensor | None, shared: LazyTensor, adapter: Adapter) -> bool:
+def _means_both(replacement: LazyTensor | None, shared: LazyTensor, adapter: Adapter) -> bool:
     """Whether an adapter of the embedding alone means the output too: it says so, or has rows for more tokens."""
     grown = replacement is not None and replacement.n_rows != shared.n_rows
     return grown or adapter.config.get("ensure_weight_tying", bool, False)

@@ -41,6 +41,9 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
+OpenBase = Callable[[Path, SourceOptions], Checkpoint]  # how a source opens the model that it changes
+
+
 def base_model_keys(base: Path) -> dict[str, Any]:
     """Keys that name the model which another one was made from."""
     return {"general.base_model.count": 1, "general.base_model.0.name": base.resolve().name}

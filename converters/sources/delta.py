@@ -6,7 +6,6 @@ sum in float32 rounded to float16 is the same number, for 24 bits are more than 
 more bits keeps them.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,11 +19,10 @@ from ..errors import ConvertError
 from ..families import find_family
 from ..lazy_tensor import LazyTensor
 from ..stored_types import F32
-from .checkpoint import HF, Checkpoint, SourceOptions, base_model_keys
+from .checkpoint import HF, Checkpoint, OpenBase, SourceOptions, base_model_keys
 
 # Sizes that shapes alone do not tell.
 _SAME = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
-OpenBase = Callable[[Path, SourceOptions], Checkpoint]
 
 
 def open_checkpoint(path: Path, options: SourceOptions, open_base: OpenBase) -> Checkpoint:

@@ -59,9 +59,18 @@ class Adapter:
         """The model that it was trained on, as far as it says."""
         return (self.config.get("base_model_name_or_path", str, None) or "another model")[:80]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+        if not self.config.get("fan_in_fan_out", bool, False):
+            return ()
+        return ("fan_in_fan_out is set, and has no meaning for this family; it is ignored, as PEFT does",)
+
 
 def recognises(path: Path) -> bool:
-    return path.is_dir() and (path / CONFIG).is_file()
+    """A merged model may have kept the adapter's config, but not its weights."""
+    is_model = (path / "config.json").is_file() and not any((path / name).exists() for name in _READERS)
+    return path.is_dir() and (path / CONFIG).is_file() and not is_model
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -138,20 +147,19 @@ def _change(file: Path, module: str, found: Mapping[str, LazyTensor], config: Fi
         )
     alpha = _by_pattern("alpha_pattern", "lora_alpha", module, config)
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora", bool, False) else rank)
-    turned = is_embedding or config.get("fan_in_fan_out", bool, False)
-    return LowRank(a, b, scale, turned, _magnitude(file, module, found, config, b.n_rows, turned))
+    return LowRank(a, b, scale, is_embedding, _magnitude(file, module, found, config, b.n_rows))
 
 
 def _magnitude(
-    file: Path, module: str, found: Mapping[str, LazyTensor], config: Fields, n_out: int, turned: bool
+    file: Path, module: str, found: Mapping[str, LazyTensor], config: Fields, n_out: int
 ) -> LazyTensor | None:
     magnitude = found.get("magnitude_vector")
     if config.get("use_dora", bool, False) != (magnitude is not None):
         raise ConvertError(f"{file}: use_dora does not agree with the lora_magnitude_vector of {quoted(module)}")
     if magnitude is None:
         return None
-    if turned:
-        raise ConvertError(f"{file}: DoRA of {quoted(module)}, an embedding or a Conv1D, cannot be converted")
+    if "embedding_A" in found:
+        raise ConvertError(f"{file}: DoRA of the embedding {quoted(module)} cannot be converted")
     if magnitude.shape != (n_out,):
         shape = magnitude.shape
         raise ConvertError(f"{file}: lora_magnitude_vector of {quoted(module)} has shape {shape}, not ({n_out},)")
