@@ -63,6 +63,8 @@ class ModelConfig:
         Raises ModelError naming the file and the key for a missing, wrongly typed or impossible value.
         """
         architecture = file.get("general.architecture", str)
+        if file.get("general.type", str, "model") == "adapter":
+            raise ModelError(f"{file.path}: is an adapter, which runs merged into its model (edgellama convert --base)")
         keys = _Keys(file, architecture)
         context_length = keys.integer("context_length", 1, _LONGEST_CONTEXT)
         heads = _read_heads(keys)

@@ -294,6 +294,12 @@ def test_other_scales_are_in_b(base, tmp_path, case):
             np.testing.assert_allclose(alpha / len(a) * (b @ a), change[f"{module}.weight"], rtol=1e-5, atol=1e-6)
 
 
+def test_the_runtime_says_that_it_is_no_model(base, tmp_path):
+    _, out = keep(write_adapter(tmp_path / "a", GOOD), base)
+    with pytest.raises(EdgellamaError, match=r"adapter\.gguf: is an adapter, which runs merged"):
+        edgellama.load(out)
+
+
 PEER = """
 import sys, numpy, llama_cpp
 model, adapter, out, *ids = sys.argv[1:]
@@ -418,6 +424,7 @@ def test_folders_and_options(base, tmp_path):
     assert_refused(plan_adapter, adapter, None, "--base")
     assert_refused(plan_conversion, adapter, tmp_path / "absent", "absent: no such file")
     assert_refused(plan_adapter, adapter, tmp_path / "absent", "absent: has no config.json")
+    assert_refused(plan_conversion, adapter, adapter, "a LoRA adapter too")
     assert_refused(plan_adapter, adapter, base, "f32 or f16, not as q8_0", type_name="q8_0")
     assert_refused(plan_adapter, base, base, "only an adapter can be kept")
     data, _ = llama2c_bytes(CONFIG, TENSORS, 0)

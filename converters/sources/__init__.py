@@ -25,6 +25,8 @@ def open_checkpoint(path: Path, options: SourceOptions | None = None) -> Checkpo
 def _open_whole(path: Path, options: SourceOptions) -> Checkpoint:
     if not path.exists():
         raise ConvertError(f"{path}: no such file or folder")
+    if peft_adapter.recognises(path):
+        raise ConvertError(f"{path}: is a LoRA adapter too, and --base names a whole model")
     for source_format in _FORMATS:
         if source_format.recognises(path):
             return source_format.open_checkpoint(path, options)

@@ -33,8 +33,8 @@ def open_checkpoint(path: Path, options: SourceOptions, open_base: OpenBase) -> 
         if checkpoint.names != HF:
             raise ConvertError(f"{checkpoint.path}: is no Hugging Face folder, as a difference and its base must be")
     _refuse_other_config(delta, base)
+    _refuse_whole_model(delta, base)
     names = _names(delta, base)
-    _refuse_whole_model(delta, base, names)
     return replace(
         delta,
         tensors={name: _sum(delta.tensors[name], base.tensors[name]) for name in names},
@@ -75,14 +75,15 @@ def _names(delta: Checkpoint, base: Checkpoint) -> list[str]:
     return of_both[0]
 
 
-def _refuse_whole_model(delta: Checkpoint, base: Checkpoint, names: list[str]) -> None:
+def _refuse_whole_model(delta: Checkpoint, base: Checkpoint) -> None:
     """A model is near its base, a difference near zero; the norms' weights are few, and tell."""
-    vectors = [name for name in names if len(delta.tensors[name].shape) == 1]
     from_zero = from_base = 0.0
-    for name in vectors:
-        values, others = (checkpoint.tensors[name].rows(0, delta.tensors[name].n_rows) for checkpoint in (delta, base))
-        from_zero += float(np.square(values, dtype=np.float64).sum())
-        from_base += float(np.square(values - others, dtype=np.float64).sum())
+    for name in delta.tensors.keys() & base.tensors.keys():
+        shape = delta.tensors[name].shape
+        if len(shape) == 1 and shape == base.tensors[name].shape:
+            values, others = (checkpoint.tensors[name].rows(0, shape[0]) for checkpoint in (delta, base))
+            from_zero += float(np.square(values, dtype=np.float64).sum())
+            from_base += float(np.square(values - others, dtype=np.float64).sum())
     if from_base < from_zero:
         raise ConvertError(
             f"{delta.path}: is a whole model and no difference, for its norms are nearer to those of {base.path} than "
