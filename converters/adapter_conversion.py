@@ -18,9 +18,9 @@ from edgellama.gguf.cursor import quoted
 from .conversion import Conversion, ConvertOptions, ReadModel, general_metadata, read_model
 from .errors import ConvertError
 from .fields import Fields
-from .header import OutputTensor
 from .lazy_tensor import LazyTensor
 from .low_rank import LowRank, scaled, turned
+from .outputs import OutputTensor
 from .source_file import read_json
 from .sources.checkpoint import HF, Checkpoint, base_model_keys
 from .sources.peft_adapter import Adapter, read_adapter, recognises
@@ -40,20 +40,21 @@ def plan_adapter(source: str | os.PathLike[str], options: ConvertOptions) -> Con
         raise ConvertError(f"{path}: is no folder with adapter_config.json, and only an adapter can be kept as one")
     if base is None:
         raise ConvertError(f"{path}: is a LoRA adapter; name the model that it was trained on with --base")
-    if options.type_name not in _FILE_TYPES:
-        raise ConvertError(f"an adapter is kept as {' or '.join(_FILE_TYPES)}, not as {options.type_name[:40]}")
+    type_name = options.type_name or "f16"
+    if type_name not in _FILE_TYPES:
+        raise ConvertError(f"an adapter is kept as {' or '.join(_FILE_TYPES)}, not as {type_name[:40]}")
     adapter = read_adapter(path)
     checkpoint = _without_tensors(base, adapter)
     model = read_model(checkpoint, options.context)
     fitting = _Fitting(adapter, checkpoint.config, base, model)
-    outputs, sources = [], []
-    for weight, *parts in fitting.pairs():
-        for end, part in zip(("a", "b"), parts, strict=True):
-            outputs.append(OutputTensor(f"{weight.name}.lora_{end}", part, options.type_name))
-            sources.append(f"{weight.module}.lora_{end.upper()}")
-    metadata = general_metadata(options, checkpoint, outputs, _FILE_TYPES[options.type_name]) | base_model_keys(base)
+    outputs = [
+        OutputTensor(f"{weight.name}.lora_{end}", part, type_name, f"{weight.module}.lora_{end.upper()}")
+        for weight, *parts in fitting.pairs()
+        for end, part in zip("ab", parts, strict=True)
+    ]
+    metadata = general_metadata(options, checkpoint, outputs, _FILE_TYPES[type_name]) | base_model_keys(base)
     metadata |= {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": fitting.alpha}
-    return Conversion(checkpoint, model.architecture, metadata, outputs, sources, list(adapter.notes))
+    return Conversion(checkpoint, model.architecture, metadata, outputs, list(adapter.notes))
 
 
 def _without_tensors(base: Path, adapter: Adapter) -> Checkpoint:

@@ -127,9 +127,10 @@ def test_names_of_older_files(base, tmp_path):
         spelled[short.replace("_B.weight", "_B.default.weight").replace("head.w", "head.modules_to_save.default.w")] = (
             values
         )
-    spelled[f"{OUTPUT}.original_module.weight"] = TENSORS[f"{OUTPUT}.weight"]
-    _, out = merge(write_adapter(tmp_path / "a", spelled), base)
-    assert_logits(out, merged(TENSORS, adapter))
+    copies = {f"{OUTPUT}.{word}weight": TENSORS[f"{OUTPUT}.weight"] for word in ("", "original_module.")}
+    for place, tensors in enumerate((copies | spelled, spelled | copies)):
+        _, out = merge(write_adapter(tmp_path / f"a{place}", tensors), base)
+        assert_logits(out, merged(TENSORS, adapter))
 
 
 def test_biases(tmp_path):

@@ -117,19 +117,15 @@ def _sort_in(
     """Put one tensor among the parts of changes, by module and part, or among those that replace others."""
     if _COPY in name:
         return
-    part = _PART.fullmatch(name)
-    if part is None and ".lora_" in name:
-        raise ConvertError(f"{file}: tensor {quoted(name)} is of a kind that cannot be converted")
-    if part is None:
-        plain = _WRAPPER.sub("", name)
-        if (
-            plain != name or plain not in replaced
-        ):  # PEFT may save a module both ways; the wrapped one is what it trains
-            replaced[plain] = tensor
-    elif part[2] in parts[part[1]]:
-        raise ConvertError(f"{file}: tensor {quoted(name)} is there twice; the file holds more than one adapter")
-    else:
+    part, plain = _PART.fullmatch(name), _WRAPPER.sub("", name)
+    if part:
+        if part[2] in parts[part[1]]:
+            raise ConvertError(f"{file}: tensor {quoted(name)} is there twice; the file holds more than one adapter")
         parts[part[1]][part[2]] = tensor
+    elif ".lora_" in name:
+        raise ConvertError(f"{file}: tensor {quoted(name)} is of a kind that cannot be converted")
+    elif plain != name or plain not in replaced:  # some are there both ways, and the wrapped one is what was trained
+        replaced[plain] = tensor
 
 
 def _change(file: Path, module: str, found: Mapping[str, LazyTensor], config: Fields) -> LowRank:
