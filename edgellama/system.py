@@ -148,13 +148,27 @@ def available_memory_bytes() -> int:
     return free if room is None else min(free, room)
 
 
+def total_memory_bytes(root: Path = Path("/")) -> int | None:
+    """The machine's memory; with a root folder what its /proc says, None where it says nothing."""
+    total = _kib_field(root / "proc/meminfo", "MemTotal")
+    if total is not None or root != Path("/"):
+        return total
+    if sys.platform == "win32":
+        return _memory_status_windows()[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _available_memory_windows() -> int:
+    return _memory_status_windows()[2]
+
+
+def _memory_status_windows() -> list[int]:
     import ctypes
 
     status = (ctypes.c_uint64 * 8)()  # MEMORYSTATUSEX: length and load, total physical, available physical, …
     ctypes.cast(status, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(status)
     _kernel32().GlobalMemoryStatusEx(status)
-    return int(status[2])
+    return list(status)
 
 
 def _kib_field(path: Path, name: str) -> int | None:
