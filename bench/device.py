@@ -6,7 +6,6 @@ tested. What moves while a benchmark runs (frequency, temperature, throttling) i
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from collections.abc import Iterable
@@ -143,9 +142,7 @@ def board(root: Path) -> str | None:
 
 def operating_system(root: Path) -> dict[str, str | None]:
     """Its name and the kernel's release, which people who build kernels choose: only what looks like a version."""
-    release = system.read_text(root / "proc/sys/kernel/osrelease") or (
-        os.uname().release if hasattr(os, "uname") else ""
-    )
+    release = system.read_text(root / "proc/sys/kernel/osrelease") or platform.release()
     kernel = re.match(r"\d+(\.\d+)*", release)
     return {"name": _distribution(root), "kernel": kernel.group() if kernel else None}
 

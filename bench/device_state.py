@@ -49,9 +49,7 @@ def read_state(root: Path = Path("/")) -> DeviceState:
     firmware = _pi_firmware_word(root)
     policies = _policies(root)
     return DeviceState(
-        governors=tuple(
-            sorted({text for folder in policies if (text := system.read_text(folder / "scaling_governor"))})
-        ),
+        governors=tuple(sorted({system.read_text(folder / "scaling_governor") for folder in policies} - {""})),
         frequencies_hz=tuple(_frequencies_hz(policies, "scaling_cur_freq") or _cpuinfo_frequencies_hz(root)),
         max_frequencies_hz=tuple(_frequencies_hz(policies, "scaling_max_freq")),
         temperature_celsius=_temperature_celsius(root),

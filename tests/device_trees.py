@@ -74,9 +74,7 @@ def merged(*trees: Tree) -> Tree:
 
 
 def arm_cpuinfo(parts: list[str]) -> str:
-    block = (
-        "processor\t: {}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: {}\n"
-    )
+    block = "processor\t: {}\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: {}\n"
     return "\n".join(block.format(index, part) for index, part in enumerate(parts)) + f"\nSerial\t\t: {SECRET}"
 
 
@@ -123,13 +121,7 @@ def rk3588_board() -> Tree:
     little, big = [0, 1, 2, 3], [4, 5, 6, 7]
     capacities = dict.fromkeys(little, 414) | dict.fromkeys(big, 1024)
     zones = {"soc": 71000, "bigcore0": 78500, "bigcore1": 77000, "littlecore": 70000, "center": 69000, "npu": 88000}
-    thermal = [
-        {
-            f"sys/class/thermal/thermal_zone{n}/type": f"{name}-thermal",
-            f"sys/class/thermal/thermal_zone{n}/temp": str(t),
-        }
-        for n, (name, t) in enumerate(zones.items())
-    ]
+    thermal = [thermal_zone(number, f"{name}-thermal", value) for number, (name, value) in enumerate(zones.items())]
     return merged(
         identities(),
         cores([[*little, *big]], capacities=capacities),
@@ -284,6 +276,11 @@ def cloud_vm() -> Tree:
             "sys/class/dmi/id/board_asset_tag": SECRET,
         },
     )
+
+
+def thermal_zone(number: int, name: str, millicelsius: int) -> Tree:
+    folder = f"sys/class/thermal/thermal_zone{number}"
+    return {f"{folder}/type": name, f"{folder}/temp": str(millicelsius)}
 
 
 def rapl_zone(zone: str, name: str, range_uj: int, energy_uj: int) -> Tree:

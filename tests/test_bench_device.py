@@ -16,6 +16,7 @@ from device_trees import (
     intel_laptop,
     raspberry_pi_5,
     rk3588_board,
+    thermal_zone,
     write_tree,
 )
 
@@ -170,13 +171,7 @@ def test_firmware_word_in_the_form_that_vcgencmd_prints(tmp_path):
 
 
 def test_sensors_that_are_not_there_are_left_out(tmp_path):
-    zone = "sys/class/thermal/thermal_zone"
-    tree = {
-        f"{zone}0/type": "cpu-thermal",
-        f"{zone}0/temp": "-274000",
-        f"{zone}1/type": "acpitz",
-        f"{zone}1/temp": "48000",
-    }
+    tree = thermal_zone(0, "cpu-thermal", -274000) | thermal_zone(1, "acpitz", 48000)
     assert read_state(write_tree(tmp_path, tree)).temperature_celsius == 48.0
 
 
