@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgellama.errors import EdgellamaError
 
-from .chart import BarChart, Chart, Series, extent, number_text, tick_text
+from .chart import BarChart, Chart, Series, extent, number_text, tick_text, ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,10 +39,10 @@ def _draw_lines(axes: Axes, chart: Chart) -> None:
         _draw_series(axes, series)
     scale = "log" if chart.logarithmic else "linear"
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label, xscale=scale, yscale=scale, ylim=extent(chart, 1))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, position: tick_text(value))
-    if chart.x_ticks:
-        axes.set_xticks(chart.x_ticks)
+    places = (chart.x_ticks or ticks(*extent(chart, 0), chart.logarithmic), ticks(*extent(chart, 1), chart.logarithmic))
+    for axis, values in zip((axes.xaxis, axes.yaxis), places, strict=True):
+        axis.set_ticks(values, [tick_text(value) for value in values])
+        axis.set_ticks([], minor=True)
     axes.grid(axis="y", alpha=0.3)
     if len(chart.series) > 1:
         axes.legend(frameon=False)

@@ -15,8 +15,8 @@ MOST_COMPARED = 6  # as many colors as there are
 def roofline(record: SavedRecord) -> Chart | None:
     """Operations per second against operations per byte of memory read, under the two roofs of the machine."""
     threads = most_threads(record)
-    stream = record.number_at("limits", "stream_bytes_per_second", str(threads))
-    peak = record.number_at("limits", "int8_operations_per_second", str(threads))
+    stream = record.positive_at("limits", "stream_bytes_per_second", str(threads))
+    peak = record.positive_at("limits", "int8_operations_per_second", str(threads))
     rows = [row for row in record.results if row.n_threads == threads and row.bytes_per_token]
     points = [point for row in rows if (point := _roofline_point(record, row))]
     if not stream or not peak or not points:
@@ -47,10 +47,10 @@ def _roofline_point(record: SavedRecord, row: SavedResult) -> tuple[float, float
 def _operations_per_token(record: SavedRecord, row: SavedResult) -> float | None:
     """From the limit of a prefill, which counts exactly what is multiplied; else two for each parameter."""
     for same in (row, *(other for other in record.results if other.n_threads == row.n_threads)):
-        peak = record.number_at("limits", f"{same.limit}_operations_per_second", str(same.n_threads))
+        peak = record.positive_at("limits", f"{same.limit}_operations_per_second", str(same.n_threads))
         if peak and same.limit_ts:
             return peak / same.limit_ts
-    parameters = record.number_at("model", "n_parameters")
+    parameters = record.positive_at("model", "n_parameters")
     return 2 * parameters if parameters else None
 
 

@@ -17,6 +17,7 @@ from edgellama.errors import EdgellamaError
 SCHEMA = 1
 MOST_BYTES = 64 << 20
 MOST_CHARACTERS = 200  # of a text that is shown
+LARGEST = 1e18  # no device has, does or takes more of anything
 OWN_RUNTIME = "edgellama"
 
 
@@ -64,6 +65,9 @@ class SavedRecord:
     def number_at(self, *keys: str) -> float | None:
         return number(_at(self.data, keys))
 
+    def positive_at(self, *keys: str) -> float | None:
+        return _positive(_at(self.data, keys))
+
     def at(self, *keys: str) -> Any:
         return _at(self.data, keys)
 
@@ -82,9 +86,9 @@ class SavedRecord:
 
 
 def number(value: Any) -> float | None:
-    """A finite number; True is none."""
+    """A number of a size that makes sense; True is none."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < 1e300 and not math.isnan(value) else None
+    return float(value) if is_number and abs(value) < LARGEST and not math.isnan(value) else None
 
 
 def text(value: Any) -> str:

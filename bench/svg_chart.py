@@ -68,7 +68,8 @@ def draw_file(charts: Sequence[Chart | BarChart]) -> Markup:
     name = ", ".join(chart.title for chart in charts)
     paper = element("rect", width="100%", height="100%", class_="paper")
     head = (element("title", name), element("style", Markup(STYLE)), paper)
-    return element("svg", *head, *parts, **_attributes(name, y, WIDTH + 2 * MARGIN))
+    width = WIDTH + 2 * MARGIN
+    return element("svg", *head, *parts, **_attributes(name, y, width), width=width, height=math.ceil(y))
 
 
 def _attributes(title: str, height: float, width: int = WIDTH) -> dict[str, str]:
