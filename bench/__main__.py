@@ -17,9 +17,15 @@ COMMANDS = {
     "disturbed": "decode speed beside a busy process",
     "quantize-speed": "time quantizing a model, edgellama and llama.cpp in turns",
     "perturb": "how firm a model's greedy text is under changes of one unit in the last place",
+    "report": "make a page or plots of saved benchmark records",
     "quality-plot": "draw the sizes of a model's quantized files against their divergence from the original",
 }
-MODULES = {"peer": "peer_llamacpp", "quality-plot": "quality_plot", "quantize-speed": "quantize_speed"}
+MODULES = {
+    "peer": "peer_llamacpp",
+    "report": "report_files",
+    "quality-plot": "quality_plot",
+    "quantize-speed": "quantize_speed",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:

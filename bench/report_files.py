@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from edgellama import system
@@ -50,3 +51,29 @@ def write_plot(records: list[SavedRecord], path: Path) -> None:
         draw_png(charts, path)
     else:
         system.write_atomically(path, f"{draw_file(charts)}\n".encode())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("records", type=Path, nargs="+", metavar="RESULT.json", help="records of edgellama bench")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="write a page of all records")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="NAME.svg",
+        help=f"write one plot, named for what it shows ({', '.join(PLOTS)}); .svg or .png",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    if not arguments.output and not arguments.plot:
+        raise EdgellamaError("say what to write: -o report.html, or --plot roofline.svg")
+    for path in arguments.plot:
+        check_plot_name(path)
+    records = read_all(arguments.records)
+    for path in arguments.plot:
+        write_plot(records, path)
+    if arguments.output:
+        write_report(records, arguments.output)
+    return 0

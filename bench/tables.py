@@ -1,4 +1,4 @@
-"""`python -m bench.tables [--write]`: the tables of README.md and docs/formats.md, made from the code they describe.
+"""`python -m bench.tables [--write]`: tables of the documents, made from the code and the records they describe.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. Without --write, stale files are named and
 the exit code is 1; a test asks the same.
@@ -17,8 +17,10 @@ from edgellama.chat import builtin_templates
 from edgellama.cpu import packing
 from edgellama.simd.target import TARGETS
 
+from .performance_tables import full_tables, saved_records, short_table
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/formats.md")
+DOCUMENTS = ("README.md", "docs/formats.md", "docs/performance.md")
 PACKED, UNPACKED, NO_WEIGHTS = "packed", "unpacked", "not for weights"
 DOT_INSTRUCTIONS = {
     "vnni512": "vpdpbusd, 512 bits",
@@ -93,6 +95,8 @@ TABLES = {
     "families": families_table,
     "instruction_sets": instruction_sets_table,
     "templates": templates_table,
+    "measured": lambda: short_table(saved_records()),
+    "records": lambda: full_tables(saved_records()),
 }
 
 
