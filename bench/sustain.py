@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgellama.terminal.ctrl_c import ctrl_c_calls
+
 from .device_state import DeviceState, read_state
 
 POINT_SECONDS = 2.0
@@ -38,26 +40,36 @@ def sustain(
 ) -> list[dict[str, Any]]:
     """Call `decode`, which decodes some tokens and says how many, for so many minutes; the points as a record.
 
-    Ctrl-C ends the run early: what was measured until then is returned.
+    Ctrl-C ends the run after the call that is going on: what was measured until then is returned. Pressed again, it
+    interrupts as usual. Only the main thread may run this.
     """
     points: list[Point] = []
-    begin, total = clock(), minutes * 60
-    try:
-        while (elapsed := clock() - begin) < total:
+    begin, total, stop = clock(), minutes * 60, Stop()
+    with ctrl_c_calls(stop.ask):
+        while (elapsed := clock() - begin) < total and not stop.asked:
             if report is not None:
                 report("sustained decoding", int(elapsed), int(total))
-            points.append(_point(decode, begin, state, clock))
-    except KeyboardInterrupt:
-        pass
+            points.append(_point(decode, begin, stop, state, clock))
     return [asdict(point) for point in points]
 
 
+class Stop:
+    """Whether somebody asked to stop; who asks twice is in a hurry."""
+
+    asked = False
+
+    def ask(self) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
 def _point(
-    decode: Callable[[], int], begin: float, state: Callable[[], DeviceState], clock: Callable[[], float]
+    decode: Callable[[], int], begin: float, stop: Stop, state: Callable[[], DeviceState], clock: Callable[[], float]
 ) -> Point:
     start = now = clock()
     n_tokens = 0
-    while now - start < POINT_SECONDS:
+    while now - start < POINT_SECONDS and not (stop.asked and n_tokens):
         n_tokens += decode()
         now = clock()
     found = state()

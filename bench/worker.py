@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,11 @@ def _rate(n_tokens: int, seconds: float) -> dict[str, Any]:
 
 
 def serve(make_engine: Callable[[], Engine]) -> int:
-    """Answer requests until quit. Stray prints of the runtime go to stderr: only answers may reach the real stdout."""
+    """Answer requests until quit. Stray prints of the runtime go to stderr: only answers may reach the real stdout.
+
+    Ctrl-C in a terminal reaches every process; the asker decides what it means, and ends this one with "quit".
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         os.dup2(2, 1)
         server = Server(make_engine())

@@ -1,5 +1,7 @@
 """The sustained run with a device that gets warm as its clock tells it to."""
 
+import signal
+
 import pytest
 from device_trees import raspberry_pi_5, write_tree
 
@@ -13,8 +15,9 @@ POLICY = "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq"
 class WarmingPi:
     """10 tokens take 0.5 s; after a minute, when it throttles, 1 s. Ctrl-C comes at `stop_seconds`."""
 
-    def __init__(self, root, stop_seconds=float("inf")):
-        self.root, self.now, self.stop_seconds = write_tree(root, raspberry_pi_5()), 1000.0, stop_seconds
+    def __init__(self, root, stop_seconds=float("inf"), n_presses=1):
+        self.root, self.now = write_tree(root, raspberry_pi_5()), 1000.0
+        self.stop_seconds, self.n_presses = stop_seconds, n_presses
         self.write(FIRMWARE, "0")
         self.write(POLICY, "2400000")
 
@@ -30,8 +33,8 @@ class WarmingPi:
         if hot:
             self.write(FIRMWARE, "4")
             self.write(POLICY, "1500000")
-        if self.now - 1000 > self.stop_seconds:
-            raise KeyboardInterrupt
+        for _ in range(self.n_presses if self.now - 1000 > self.stop_seconds else 0):
+            signal.raise_signal(signal.SIGINT)
         return 10
 
     def state(self):
@@ -69,12 +72,18 @@ def test_throttling_is_seen_in_speed_and_clock(tmp_path):
 
 def test_ctrl_c_ends_the_run_and_keeps_its_points(tmp_path):
     points = WarmingPi(tmp_path, stop_seconds=7.2).run(60)
-    assert [point["seconds"] for point in points] == [2.0, 4.0, 6.0]
+    assert [point["seconds"] for point in points] == [2.0, 4.0, 6.0, 7.5]
+    assert points[-1]["tokens_per_second"] == pytest.approx(20.0), "tokens that were decoded count"
 
 
-def test_ctrl_c_before_the_first_point(tmp_path):
-    points = WarmingPi(tmp_path, stop_seconds=1).run(60)
-    assert points == [] and sentence(points).startswith("The sustained run was stopped")
+def test_ctrl_c_again_interrupts(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        WarmingPi(tmp_path, stop_seconds=7.2, n_presses=2).run(60)
+
+
+def test_run_of_no_time():
+    assert sustain(lambda: pytest.fail("there is no time"), 0) == []
+    assert sentence([]).startswith("The sustained run was stopped")
 
 
 def test_progress_is_told(tmp_path):
