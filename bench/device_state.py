@@ -6,6 +6,8 @@ Read before and after a measurement: `reasons_for_doubt` says in plain words wha
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ PI_THROTTLING = {
     2: "the firmware throttles the CPU",
     3: "the soft temperature limit is active",
 }
+PI_TOOL = "vcgencmd"
 PI_FIRMWARE = "sys/devices/platform/soc*/soc*:firmware/get_throttled"
 
 
@@ -124,11 +127,20 @@ def _throttle_count(root: Path) -> int | None:
 
 
 def _pi_firmware_word(root: Path) -> int:
-    for file in root.glob(PI_FIRMWARE):
-        text = system.read_text(file)
-        if re.fullmatch(r"(0x)?[0-9a-f]+", text):
-            return int(text, 16)
-    return 0
+    """Kernels of Raspberry Pi OS show it as a file; with others its own tool asks the firmware."""
+    texts = [system.read_text(file) for file in root.glob(PI_FIRMWARE)]
+    if not texts and root == Path("/") and shutil.which(PI_TOOL):
+        texts = [_pi_tool_answer().rpartition("=")[2]]
+    return next((int(text, 16) for text in texts if re.fullmatch(r"(0x)?[0-9a-f]+", text)), 0)
+
+
+def _pi_tool_answer() -> str:
+    """Such as throttled=0x50000; empty where the tool does not work."""
+    try:
+        done = subprocess.run([PI_TOOL, "get_throttled"], capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def _firmware_sentences(word: int) -> list[str]:

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .chart import number_text
-from .record_charts import fastest
-from .saved import SavedPeer, SavedRecord, SavedResult, number, read_records
+from .saved import SavedPeer, SavedRecord, SavedResult, fastest, number, read_records
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NO_RECORDS = "No records yet: `edgellama bench MODEL.gguf -o json` makes one.\n"
@@ -26,17 +25,11 @@ def short_table(records: list[SavedRecord]) -> str:
 
 
 def _short_row(record: SavedRecord) -> tuple[str, ...]:
-    prefill, decode = first_of_kind(record, "n_prompt", "n_gen"), first_of_kind(record, "n_gen", "n_prompt")
+    prefill, decode = record.prefill, record.decode
     seconds = record.number_at("start", "first_token_seconds")
     against = [_against(peer, [row for row in (prefill, decode) if row]) for peer in record.peers]
     first_token = "" if seconds is None else f"{number_text(seconds, digits=2)} s"
     return record.device_name, record.model_name, _rate(prefill), _rate(decode), ", ".join(against), first_token
-
-
-def first_of_kind(record: SavedRecord, some: str, none: str) -> SavedResult | None:
-    """Of the first test that has tokens of one kind only, such as pp512, the fastest result."""
-    tests = [row.test for row in record.results if getattr(row, some) and not getattr(row, none)]
-    return fastest(record.results, tests[0]) if tests else None
 
 
 def _rate(row: SavedResult | None) -> str:
@@ -51,7 +44,7 @@ def _against(peer: SavedPeer, rows: Iterable[SavedResult]) -> str:
     """llama.cpp 0.3.36: 2.43 x pp512, 1.71 x tg128."""
     ratios = []
     for row in rows:
-        other = fastest(peer.results, row.test)
+        other = fastest(result for result in peer.results if result.test == row.test)
         if other:
             ratios.append(f"{row.median_ts / other.median_ts:.2f} x {row.test}")
     return f"{peer.runtime} {peer.version}: {', '.join(ratios)}" if ratios else f"{peer.runtime}: not measured"

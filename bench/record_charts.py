@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from .chart import Bar, BarChart, Chart, Series
-from .saved import OWN_RUNTIME, SavedRecord, SavedResult, number
+from .saved import OWN_RUNTIME, SavedRecord, SavedResult, fastest, number
 
 GIGA = 1e9
+IS_PREFILL, IS_DECODE = attrgetter("is_prefill"), attrgetter("is_decode")
+LABEL_HEIGHT = 0.08  # of the plot
+LABEL_WIDTH = math.log(30)  # of operations for each byte
+ROOFLINE_MARGIN = 3  # the plot is so much higher than its points, at least
 MOST_COMPARED = 6  # as many colors as there are
 
 
@@ -25,11 +31,22 @@ def roofline(record: SavedRecord) -> Chart | None:
     first = min(ridge / 4, *(x / 1.5 for x, _, _ in points))
     last = max(ridge * 4, *(x * 1.5 for x, _, _ in points))
     roof = ((first, first * stream / GIGA), (ridge, peak / GIGA), (last, peak / GIGA))
-    measured = Series("measured", tuple((x, y) for x, y, _ in points), "dots", 0, tuple(name for *_, name in points))
+    measured = Series("measured", tuple((x, y) for x, y, _ in points), "dots", 0, _readable_labels(points))
     return Chart(
         f"Roofline, {threads} thread{'s' * (threads > 1)}", "operations for each byte read", "10⁹ operations/s",
         (Series("what the hardware allows", roof, "limit", 1), measured), logarithmic=True,
     )  # fmt: skip
+
+
+def _readable_labels(points: list[tuple[float, float, str]]) -> tuple[str, ...]:
+    """The names of points; none where an earlier point with a name is so near that texts would cover each other."""
+    height = LABEL_HEIGHT * math.log(max(y for _, y, _ in points) / min(y for _, y, _ in points) * ROOFLINE_MARGIN)
+    labels: list[str] = []
+    for index, (x, y, name) in enumerate(points):
+        named = [point for point, label in zip(points[:index], labels, strict=True) if label]
+        near = any(abs(math.log(y / v)) < height and abs(math.log(x / u)) < LABEL_WIDTH for u, v, _ in named)
+        labels.append("" if near else name)
+    return tuple(labels)
 
 
 def most_threads(record: SavedRecord) -> int:
@@ -56,18 +73,8 @@ def _operations_per_token(record: SavedRecord, row: SavedResult) -> float | None
 
 def depth_curves(record: SavedRecord) -> list[Chart]:
     """Decode and prefill speed against how much of the cache is filled."""
-    charts = (
-        _depth_chart(record, name, is_kind) for name, is_kind in (("Decode", _is_decode), ("Prefill", _is_prefill))
-    )
+    charts = (_depth_chart(record, name, is_kind) for name, is_kind in (("Decode", IS_DECODE), ("Prefill", IS_PREFILL)))
     return [chart for chart in charts if chart]
-
-
-def _is_decode(row: SavedResult) -> bool:
-    return row.n_gen > 0 and row.n_prompt == 0
-
-
-def _is_prefill(row: SavedResult) -> bool:
-    return row.n_prompt > 0 and row.n_gen == 0
 
 
 def _depth_chart(record: SavedRecord, name: str, is_kind: Callable[[SavedResult], bool]) -> Chart | None:
@@ -139,7 +146,7 @@ def comparison(records: list[SavedRecord]) -> list[BarChart]:
     if len(sides) < 2:
         return []
     charts = []
-    for name, is_kind in (("Prefill", _is_prefill), ("Decode", _is_decode)):
+    for name, is_kind in (("Prefill", IS_PREFILL), ("Decode", IS_DECODE)):
         groups = _bar_groups(sides, is_kind)
         if groups:
             charts.append(BarChart(f"{name} compared", "tokens/s", groups))
@@ -170,15 +177,13 @@ def _bar_groups(
     tests = dict.fromkeys(row.test for _, rows in sides for row in rows if is_kind(row))
     groups = []
     for test in tests:
-        found = [(index, name, fastest(rows, test)) for index, (name, rows) in enumerate(sides)]
+        found = [
+            (index, name, fastest(row for row in rows if row.test == test)) for index, (name, rows) in enumerate(sides)
+        ]
         bars = tuple(Bar(name, row.median_ts, row.limit_ts, index) for index, name, row in found if row)
         if len(bars) > 1:
             groups.append((test, bars))
     return tuple(groups)
-
-
-def fastest(rows: Iterable[SavedResult], test: str) -> SavedResult | None:
-    return max((row for row in rows if row.test == test), key=lambda row: row.median_ts, default=None)
 
 
 def all_charts(records: list[SavedRecord]) -> dict[str, list[Chart | BarChart]]:

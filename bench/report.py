@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .chart import BarChart, Chart, number_text
 from .markup import Markup, element, join
-from .record_charts import all_charts, comparison, fastest, side_name
+from .record_charts import all_charts, comparison, side_name
 from .report_style import STYLE
 from .report_tables import device_facts, limits_table, results_table, run_facts
 from .saved import SavedRecord, SavedResult, number
@@ -27,7 +27,8 @@ def report_page(records: list[SavedRecord]) -> str:
         element("style", Markup(STYLE + CHART_STYLE)),
     )
     sections = [_record_section(record, records) for record in records]
-    page = element("main", _header(records), _comparison(records), sections, _footer())
+    together = _comparison(records) if len(records) > 1 else None
+    page = element("main", _header(records), together, sections, _footer())
     return "<!DOCTYPE html>\n" + element("html", head, element("body", page), lang="en") + "\n"
 
 
@@ -67,7 +68,7 @@ def _record_section(record: SavedRecord, records: list[SavedRecord]) -> Markup:
     groups = [[chart] for kind in ("roofline", "threads", "depth") for chart in charts[kind]]
     groups += [charts["sustain"]] if charts["sustain"] else []
     return element(
-        "section", heading, lead, _tiles(record), _doubts(record),
+        "section", heading, lead, _tiles(record), _doubts(record), None if several else _comparison(records),
         element("h2", "Results"), _card(None, results_table(record)),
         [element("h2", "Plots"), _chart_cards(groups)] if groups else None,
         element("h2", "Device and run"),
@@ -98,8 +99,8 @@ def _titled(chart: Chart | BarChart) -> Markup:
 
 def _tiles(record: SavedRecord) -> Markup:
     """The figures that are asked for first: the fastest prefill and decode, the start, the energy of a token."""
-    decode = _best(record, "n_gen", "n_prompt")
-    tiles = [_rate_tile("Prefill", _best(record, "n_prompt", "n_gen")), _rate_tile("Decode", decode)]
+    decode = record.decode
+    tiles = [_rate_tile("Prefill", record.prefill), _rate_tile("Decode", decode)]
     first_token = record.number_at("start", "first_token_seconds")
     if first_token is not None:
         tiles.append(
@@ -112,12 +113,6 @@ def _tiles(record: SavedRecord) -> Markup:
     if joules is not None:
         tiles.append(_tile("Energy", number_text(joules), "J/token", "while decoding, above idle"))
     return element("div", tiles, class_="tiles")
-
-
-def _best(record: SavedRecord, some: str, none: str) -> SavedResult | None:
-    """The fastest result of the first test of a kind."""
-    tests = [row.test for row in record.results if getattr(row, some) and not getattr(row, none)]
-    return fastest(record.results, tests[0]) if tests else None
 
 
 def _rate_tile(label: str, row: SavedResult | None) -> Markup | None:

@@ -42,6 +42,14 @@ class SavedResult:
     warnings: tuple[str, ...]
     energy: dict[str, Any]  # of its first source; empty where none was measured
 
+    @property
+    def is_prefill(self) -> bool:
+        return self.n_prompt > 0 and self.n_gen == 0
+
+    @property
+    def is_decode(self) -> bool:
+        return self.n_gen > 0 and self.n_prompt == 0
+
 
 @dataclass(frozen=True)
 class SavedPeer:
@@ -72,6 +80,15 @@ class SavedRecord:
         return _at(self.data, keys)
 
     @property
+    def prefill(self) -> SavedResult | None:
+        """The fastest."""
+        return fastest(result for result in self.results if result.is_prefill)
+
+    @property
+    def decode(self) -> SavedResult | None:
+        return fastest(result for result in self.results if result.is_decode)
+
+    @property
     def device_name(self) -> str:
         """The CPU's model; of an Arm board its name, as many different ones have the same cores."""
         cpu, board = self.text_at("device", "cpu", "model"), self.text_at("device", "board")
@@ -83,6 +100,10 @@ class SavedRecord:
         """The name, and the type where the name does not end with it."""
         name, kind = self.text_at("model", "name") or "unnamed model", self.text_at("model", "type")
         return f"{name} {kind}" if kind and kind.lower() not in name.lower() else name
+
+
+def fastest(results: Iterable[SavedResult]) -> SavedResult | None:
+    return max(results, key=lambda result: result.median_ts, default=None)
 
 
 def number(value: Any) -> float | None:

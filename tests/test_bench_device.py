@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import platform
 import socket
 from pathlib import Path
@@ -20,7 +21,7 @@ from device_trees import (
     write_tree,
 )
 
-from bench import device, gpus
+from bench import device, device_state, gpus
 from bench.device_state import read_state, reasons_for_doubt
 
 
@@ -168,6 +169,24 @@ def test_firmware_word_in_the_form_that_vcgencmd_prints(tmp_path):
     state = read_state(write_tree(tmp_path, tree))
     assert state.throttling == ("the supply voltage is too low", "the firmware throttles the CPU")
     assert state.throttled_before == state.throttling
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the tool is a shell script here")
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo throttled=0x50005", ("the supply voltage is too low", "the firmware throttles the CPU")),
+        ("echo VCHI initialization failed; exit 255", ()),
+    ],
+)
+def test_tool_of_the_raspberry_pi_is_asked_where_no_file_is(tmp_path, monkeypatch, script, expected):
+    tool = tmp_path / "vcgencmd"
+    tool.write_text(f'#!/bin/sh\n[ "$1" = get_throttled ] && {script}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(device_state, "PI_FIRMWARE", "sys/nothing/get_throttled")
+    monkeypatch.setattr(device_state, "_active_cooling", lambda root: [])
+    assert read_state().throttling == expected
 
 
 def test_sensors_that_are_not_there_are_left_out(tmp_path):

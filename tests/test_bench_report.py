@@ -141,7 +141,7 @@ def test_hostile_texts_in_svg_files_stay_texts(tmp_path, name):
     assert not [key for node in root.iter() for key in node.attrib if key.startswith("on")]
 
 
-WRONG_VALUES = [None, True, -1, 1e17, 1e-17, float("nan"), "text", [], {"a": 1}, [{}]]
+WRONG_VALUES = [None, -1, 1e17, 1e-17, float("nan"), "text", [], {"a": 1}, [{}]]
 
 
 @pytest.mark.parametrize("value", WRONG_VALUES, ids=repr)
@@ -244,6 +244,18 @@ def test_roofline_puts_results_at_their_share_of_the_roof():
     assert points["pp512"] == (pytest.approx(operations / (6.4e8 / 512)), pytest.approx(88.0 * operations / 1e9))
     assert points["pp512"][1] / 290 == pytest.approx(88 / 140)
     assert points["tg128"] == (pytest.approx(operations / 6.4e8), pytest.approx(18.4 * operations / 1e9))
+
+
+def test_labels_that_would_cover_each_other_are_left_out():
+    data = bench_records.small()
+    data["limits"] = bench_records.record()["limits"]
+    data["results"] += [
+        bench_records.result("pp128", 2, 300.0, "int8", 477.0),
+        bench_records.result("tg128 @ d1024", 2, 90.0, "stream", 105.0),
+        bench_records.result("tg128 @ d32768", 2, 20.0, "stream", 30.0),
+    ]
+    _, measured = record_charts.roofline(saved(data)).series
+    assert measured.labels == ("pp512", "tg128", "", "", "tg128 @ d32768") and len(measured.points) == 5
 
 
 def test_curves_follow_the_results():
