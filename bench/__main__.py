@@ -6,6 +6,8 @@ import argparse
 import importlib
 import sys
 
+from edgellama.errors import EdgellamaError
+
 COMMANDS = {
     "synthesize": "write a GGUF model of a real shape with random weights",
     "peer": "measure llama.cpp alone on a GGUF file",
@@ -44,5 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     return arguments.main(arguments)
 
 
+def run() -> int:
+    """The program: what went wrong is one sentence, and exit code 2 for wrong input as everywhere."""
+    try:
+        return main()
+    except (EdgellamaError, OSError) as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, EdgellamaError | FileNotFoundError) else 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from .chart import Bar, BarChart, Chart, Series
-from .saved import OWN_RUNTIME, SavedRecord, SavedResult, fastest, number
+from .saved import OWN_RUNTIME, SavedRecord, SavedResult, fastest
 
 GIGA = 1e9
 IS_PREFILL, IS_DECODE = attrgetter("is_prefill"), attrgetter("is_decode")
@@ -23,8 +23,7 @@ def roofline(record: SavedRecord) -> Chart | None:
     threads = most_threads(record)
     stream = record.positive_at("limits", "stream_bytes_per_second", str(threads))
     peak = record.positive_at("limits", "int8_operations_per_second", str(threads))
-    rows = [row for row in record.results if row.n_threads == threads and row.bytes_per_token]
-    points = [point for row in rows if (point := _roofline_point(record, row))]
+    points = [point for row in record.results if row.n_threads == threads and (point := _roofline_point(record, row))]
     if not stream or not peak or not points:
         return None
     ridge = peak / stream
@@ -55,10 +54,18 @@ def most_threads(record: SavedRecord) -> int:
 
 def _roofline_point(record: SavedRecord, row: SavedResult) -> tuple[float, float, str] | None:
     """(operations per byte, 10⁹ operations per second, name) of a result; a parameter is multiplied and added."""
-    operations = _operations_per_token(record, row)
-    if not operations or not row.bytes_per_token:
+    operations, n_bytes = _operations_per_token(record, row), _bytes_per_token(record, row)
+    if not operations or not n_bytes:
         return None
-    return operations / row.bytes_per_token, row.median_ts * operations / GIGA, row.test
+    return operations / n_bytes, row.median_ts * operations / GIGA, row.test
+
+
+def _bytes_per_token(record: SavedRecord, row: SavedResult) -> float | None:
+    """Decode reads all weights for a token; prefill once for a batch."""
+    weights = record.positive_at("model", "weight_bytes")
+    if row.is_prefill and weights:
+        return weights / min(row.n_prompt, row.n_batch if row.n_batch > 0 else row.n_prompt)
+    return row.bytes_per_token
 
 
 def _operations_per_token(record: SavedRecord, row: SavedResult) -> float | None:
@@ -135,9 +142,8 @@ def sustain_curves(record: SavedRecord) -> list[Chart]:
 
 def _over_minutes(points: Iterable[dict[str, Any]], name: str, factor: float) -> Iterable[tuple[float, float]]:
     for point in points:
-        value = number(point.get(name))
-        if value is not None:
-            yield point["seconds"] / 60, value * factor
+        if point[name] is not None:
+            yield point["seconds"] / 60, point[name] * factor
 
 
 def comparison(records: list[SavedRecord]) -> list[BarChart]:

@@ -11,8 +11,11 @@ from .record_charts import all_charts, comparison, side_name
 from .report_style import STYLE
 from .report_tables import device_facts, limits_table, results_table, run_facts
 from .saved import SavedRecord, SavedResult, number
+from .sustain import sentence
 from .svg_chart import STYLE as CHART_STYLE
 from .svg_chart import draw
+
+NOTHING_BUT_STYLE = "default-src 'none'; style-src 'unsafe-inline'"  # what a browser may load and run: a second lock
 
 
 def report_page(records: list[SavedRecord]) -> str:
@@ -23,6 +26,7 @@ def report_page(records: list[SavedRecord]) -> str:
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
+        element("meta", http_equiv="Content-Security-Policy", content=NOTHING_BUT_STYLE),
         element("title", f"{title} · edgellama bench"),
         element("style", Markup(STYLE + CHART_STYLE)),
     )
@@ -67,10 +71,11 @@ def _record_section(record: SavedRecord, records: list[SavedRecord]) -> Markup:
     charts = {kind: found for kind, found in all_charts([record]).items() if kind != "compare"}
     groups = [[chart] for kind in ("roofline", "threads", "depth") for chart in charts[kind]]
     groups += [charts["sustain"]] if charts["sustain"] else []
+    sustained = _lead(sentence(list(record.sustain))) if record.sustain else None
     return element(
         "section", heading, lead, _tiles(record), _doubts(record), None if several else _comparison(records),
         element("h2", "Results"), _card(None, results_table(record)),
-        [element("h2", "Plots"), _chart_cards(groups)] if groups else None,
+        [element("h2", "Plots"), _chart_cards(groups), sustained] if groups else None,
         element("h2", "Device and run"),
         element(
             "div", _card("Device", device_facts(record)), _card("Run", run_facts(record)),

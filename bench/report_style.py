@@ -13,7 +13,7 @@ header .over { margin: 0; color: var(--muted); font-size: 13px; font-weight: 600
 h1 { margin: 2px 0 6px; font-size: 28px; line-height: 1.2; letter-spacing: -.01em; overflow-wrap: anywhere; }
 h2 { margin: 36px 0 12px; font-size: 19px; letter-spacing: -.005em; overflow-wrap: anywhere; }
 h3 { margin: 0 0 10px; font-size: 15px; }
-p { margin: 0 0 8px; } .lead { color: var(--muted); max-width: 75ch; }
+p { margin: 0 0 8px; } .lead { color: var(--muted); max-width: 75ch; } .cards + .lead { margin-top: 12px; }
 .cards { display: grid; gap: 14px; grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: start; }
 .card { background: var(--card); border: 1px solid var(--edge); border-radius: 12px; padding: 16px 18px; min-width: 0; }
 .tiles { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); margin-top: 18px; }

@@ -168,11 +168,20 @@ def _peers(entries: Any) -> tuple[SavedPeer, ...]:
 
 
 def _sustain(points: Any) -> tuple[dict[str, Any], ...]:
-    """Points that have a time and a rate."""
+    """Points that have a time and a rate, as `sustain.py` makes them."""
     if not isinstance(points, list):
         return ()
-    good = (point for point in points if isinstance(point, dict) and number(point.get("seconds")) is not None)
-    return tuple(point for point in good if _positive(point.get("tokens_per_second")) is not None)
+    return tuple(
+        {
+            "seconds": number(point["seconds"]),
+            "tokens_per_second": _positive(point["tokens_per_second"]),
+            "temperature_celsius": number(point.get("temperature_celsius")),
+            "frequency_hz": _positive(point.get("frequency_hz")),
+            "throttling": list(texts(point.get("throttling"))),
+        }
+        for point in points
+        if _positive(_at(point, ["tokens_per_second"])) and number(_at(point, ["seconds"])) is not None
+    )
 
 
 def record_of(data: Any, where: str) -> SavedRecord:

@@ -64,7 +64,7 @@ def test_page_shows_the_record():
         "4 x Cortex-A76 at 2.4 GHz, 4 x Cortex-A55 at 1.8 GHz", "L2 4 x 512 KiB", "performance", "numba 0.68.1",
         "tg128: a frequency fell from 2400 to 1800 MHz", "edgellama bench tinyllama-1.1b-q4_0.gguf -p 512",
         "Roofline, 8 threads", "pp512 by threads", "tg128 by threads", "Decode at depth", "Sustained decoding",
-        "Temperature", "Clock",
+        "Temperature", "Clock", "After 8.0 minutes 14.1 tokens/s, 73% of the 19.2 at the beginning; at most 84 °C",
     ):  # fmt: skip
         assert words in page.text, words
 
@@ -77,6 +77,36 @@ def test_page_needs_nothing_but_itself():
     assert "url(" not in text and "@import" not in text
     addresses = set(re.findall(r"https?://[^\"' ]+", text))
     assert addresses == {"http://www.w3.org/2000/svg"}, "the namespace of SVG, which nobody fetches"
+
+
+def test_page_may_load_and_run_nothing():
+    attributes = Page(page_of(bench_records.small())).attributes
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in attributes
+
+
+def test_program_writes_a_page_and_plots(tmp_path, run_python):
+    (tmp_path / "a.json").write_text(json.dumps(bench_records.record()))
+    names = ("report.html", "depth.svg", "threads.svg")
+    written = [str(tmp_path / name) for name in names]
+    record = str(tmp_path / "a.json")
+    result = run_python("-m", "bench", "report", record, "-o", written[0], "--plot", written[1], "--plot", written[2])
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert all((tmp_path / name).stat().st_size > 1000 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["no-such-file.json", "-o", "r.html"], "no-such-file.json"),
+        ([__file__, "-o", "r.html"], "this is not JSON"),
+        ([__file__], "say what to write"),
+        ([__file__, "--plot", "plot.svg"], "a plot's file is named for what it shows"),
+    ],
+)
+def test_program_explains_what_is_wrong(tmp_path, run_python, arguments, problem):
+    result = run_python("-m", "bench", "report", *arguments, cwd=tmp_path)
+    assert result.returncode == 2 and problem in result.stderr and result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_page_fits_phones_and_both_color_schemes():
@@ -234,14 +264,14 @@ def test_equal_records_are_numbered():
 
 
 def test_roofline_puts_results_at_their_share_of_the_roof():
-    """pp512 with 8 threads is at 88 of 140 tokens/s: 182.3 of 290 10⁹ operations/s, at ops / (weight bytes / 512)."""
+    """pp512 with 8 threads is at 88 of 140 tokens/s: 182.3 of 290 10⁹ operations/s; 512 tokens share the weights."""
     chart = record_charts.roofline(saved(bench_records.record()))
     roof, measured = chart.series
     operations = 290e9 / 140.0
     assert roof.points[1] == (pytest.approx(290e9 / 14.3e9), pytest.approx(290.0))
     assert roof.points[0][1] == pytest.approx(roof.points[0][0] * 14.3), "memory gives 14.3 GB/s"
     points = dict(zip(measured.labels, measured.points, strict=True))
-    assert points["pp512"] == (pytest.approx(operations / (6.4e8 / 512)), pytest.approx(88.0 * operations / 1e9))
+    assert points["pp512"] == (pytest.approx(operations / (6e8 / 512)), pytest.approx(88.0 * operations / 1e9))
     assert points["pp512"][1] / 290 == pytest.approx(88 / 140)
     assert points["tg128"] == (pytest.approx(operations / 6.4e8), pytest.approx(18.4 * operations / 1e9))
 
