@@ -31,6 +31,8 @@ PIECE_BYTES = 8 << 20  # threads claim pieces: a thread whose core is taken for 
 STREAM_KERNELS = ("limit_stream", "limit_stream_prefetch", "limit_stream_prefetch_far", "limit_stream_narrow")
 SAMPLE_SECONDS = 0.12  # about: long enough for the system to spread the threads over the cores
 PIECE_SECONDS = 0.002
+LEAST_SET_BYTES = 2 << 20  # of less, calling the kernel would take a good part of the time
+STEP_BYTES = 256  # sizes are multiples of it: limit_kernels.STEP_BYTES, whose import would bring Numba
 OPERAND_BYTES, OUT_BYTES = 4096, 4096  # a page each: more than any peak kernel reads or writes
 PEAK_KERNELS = {"int8": "limit_dots", "float": "limit_products"}
 OPERATIONS_PER_VECTOR = {"limit_dots": 64 * 2, "limit_products": 16 * 2}
@@ -76,10 +78,15 @@ def run_pieces(pool: ThreadPoolExecutor, n_threads: int, work: Callable[[int, in
 
 
 class LimitSampler:
-    """One sample at a time for a number of threads; `samples` and `cpu_shares` keep all of them by limit."""
+    """One sample at a time for a number of threads; `samples` and `cpu_shares` keep all of them by limit.
 
-    def __init__(self, n_threads: int) -> None:
+    `set_bytes` is how much "stream" reads again and again: what fits in a cache comes from there. None means memory.
+    """
+
+    def __init__(self, n_threads: int, set_bytes: int | None = None) -> None:
         self.n_threads, self.kernels = n_threads, kernels()
+        self.buffer = _stream_buffer() if set_bytes is None else _cached_set(set_bytes)
+        self.piece_bytes = piece_bytes(len(self.buffer), n_threads)
         self.pool = ThreadPoolExecutor(n_threads)
         self.out = [system.allocate(OUT_BYTES, huge=False) for _ in range(n_threads)]
         self.operands = system.allocate(OPERAND_BYTES, huge=False)
@@ -110,15 +117,15 @@ class LimitSampler:
     @cached_property
     def stream_kernel(self) -> str:
         """The fastest way to read here: the best of a few tries of each."""
-        n_pieces = len(_stream_buffer()) // PIECE_BYTES
+        n_pieces = len(self.buffer) // self.piece_bytes
         return max(STREAM_KERNELS, key=lambda name: max(self._run(name, n_pieces)[0] for _ in range(3)))
 
     def _choose_pieces(self, name: str) -> int:
         """As many as take SAMPLE_SECONDS; a stream reads its buffer at least once."""
         if name in OPERATIONS_PER_VECTOR:
             return self.n_threads * round(SAMPLE_SECONDS / PIECE_SECONDS)
-        in_buffer = len(_stream_buffer()) // PIECE_BYTES
-        seconds = in_buffer * PIECE_BYTES / self._run(name, in_buffer)[0]
+        in_buffer = len(self.buffer) // self.piece_bytes
+        seconds = in_buffer * self.piece_bytes / self._run(name, in_buffer)[0]
         return in_buffer * max(1, round(SAMPLE_SECONDS / seconds))
 
     def _run(self, name: str, n_pieces: int) -> tuple[float, float]:
@@ -128,13 +135,13 @@ class LimitSampler:
         return n_pieces * amount / timing.seconds, timing.cpu_share
 
     def _stream(self, name: str) -> tuple[Callable[[int, int], None], int]:
-        kernel, buffer = self.kernels.function(name, 3), _stream_buffer()
-        start, in_buffer = buffer.ctypes.data, len(buffer) // PIECE_BYTES
+        kernel, size = self.kernels.function(name, 3), self.piece_bytes
+        start, in_buffer = self.buffer.ctypes.data, len(self.buffer) // size
 
         def work(piece: int, thread: int) -> None:
-            kernel(start + piece % in_buffer * PIECE_BYTES, PIECE_BYTES, self.out[thread].ctypes.data)
+            kernel(start + piece % in_buffer * size, size, self.out[thread].ctypes.data)
 
-        return work, PIECE_BYTES
+        return work, size
 
     def _peak(self, name: str) -> tuple[Callable[[int, int], None], int]:
         kernel, n_turns = self.kernels.function(name, 3), self._turns(name)
@@ -161,12 +168,36 @@ class LimitSampler:
         return int(count[0])
 
 
+def piece_bytes(buffer_bytes: int, n_threads: int) -> int:
+    """What a thread reads before it claims the next piece: of a small set, no more than its share."""
+    share = buffer_bytes // n_threads // STEP_BYTES * STEP_BYTES
+    return max(STEP_BYTES, min(PIECE_BYTES, share))
+
+
+def last_level_bytes() -> int:
+    """Size of the largest cache; 0 where it is unknown."""
+    topology = device.read_topology()
+    return max((topology.cache_bytes(level) or 0 for level in (1, 2, 3, 4)), default=0)
+
+
+def cache_bytes_by_level() -> dict[str, int]:
+    """Size of one data cache of each level that the system tells of."""
+    topology = device.read_topology()
+    sizes = {str(level): topology.cache_bytes(level) for level in (1, 2, 3, 4)}
+    return {level: size for level, size in sizes.items() if size}
+
+
 @cache
 def _stream_buffer() -> np.ndarray:
     """What is streamed; written once, as all untouched pages would be one page of zeros."""
-    topology = device.read_topology()
-    last_level = max((topology.cache_bytes(level) or 0 for level in (1, 2, 3, 4)), default=0)
-    buffer = system.allocate(stream_buffer_bytes(last_level, system.available_memory_bytes()))
+    buffer = system.allocate(stream_buffer_bytes(last_level_bytes(), system.available_memory_bytes()))
+    buffer.fill(1)
+    return buffer
+
+
+def _cached_set(n_bytes: int) -> np.ndarray:
+    """A set of about this size."""
+    buffer = system.allocate(max(n_bytes, LEAST_SET_BYTES))
     buffer.fill(1)
     return buffer
 

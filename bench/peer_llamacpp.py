@@ -67,6 +67,9 @@ class LlamaCppEngine:
         self._evaluate([token_id])
         self.api.llama_get_logits_ith(self.context, -1)
 
+    def begin_batch(self) -> None:
+        raise NotImplementedError("the peer is measured with one sequence only")
+
     def decode_batch(self, ids: list[int]) -> None:
         raise NotImplementedError("the peer is measured with one sequence only")
 
@@ -76,6 +79,10 @@ class LlamaCppEngine:
 
     def truncate(self, n_tokens: int) -> None:
         self.api.llama_memory_seq_rm(self.api.llama_get_memory(self.context), -1, n_tokens, -1)
+
+    def select(self, depth: int) -> int:
+        """One sequence serves all depths."""
+        return 0
 
     def info(self) -> dict[str, Any]:
         from importlib.metadata import version

@@ -54,18 +54,10 @@ def most_threads(record: SavedRecord) -> int:
 
 def _roofline_point(record: SavedRecord, row: SavedResult) -> tuple[float, float, str] | None:
     """(operations per byte, 10⁹ operations per second, name) of a result; a parameter is multiplied and added."""
-    operations, n_bytes = _operations_per_token(record, row), _bytes_per_token(record, row)
+    operations, n_bytes = _operations_per_token(record, row), row.bytes_per_token
     if not operations or not n_bytes:
         return None
     return operations / n_bytes, row.median_ts * operations / GIGA, row.test
-
-
-def _bytes_per_token(record: SavedRecord, row: SavedResult) -> float | None:
-    """Decode reads all weights for a token; prefill once for a batch."""
-    weights = record.positive_at("model", "weight_bytes")
-    if row.is_prefill and weights:
-        return weights / min(row.n_prompt, row.n_batch if row.n_batch > 0 else row.n_prompt)
-    return row.bytes_per_token
 
 
 def _operations_per_token(record: SavedRecord, row: SavedResult) -> float | None:

@@ -30,7 +30,8 @@ def read_all(paths: list[Path]) -> list[SavedRecord]:
 
 def write_report(records: list[SavedRecord], path: Path) -> None:
     """One page of all records; a page that was there is replaced when the new one is complete."""
-    system.write_atomically(path, report_page(records).encode("utf-8"))
+    with system.atomic_file(path) as file:
+        file.write(report_page(records).encode("utf-8"))
 
 
 def check_plot_name(path: Path) -> str:
@@ -50,7 +51,8 @@ def write_plot(records: list[SavedRecord], path: Path) -> None:
     if path.suffix.lower() == ".png":
         draw_png(charts, path)
     else:
-        system.write_atomically(path, f"{draw_file(charts)}\n".encode())
+        with system.atomic_file(path) as file:
+            file.write(f"{draw_file(charts)}\n".encode())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

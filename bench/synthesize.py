@@ -51,7 +51,12 @@ SHAPES = {
     for shape in (
         Shape("tinyllama-1.1b", 2048, 22, 32, 4, 5632, 32000, tied=False, n_context=16384),
         Shape("llama-3.2-1b", 2048, 16, 32, 8, 8192, 128256, True, 131072, 500000.0, 32.0, vocabulary="byte-level"),
+        Shape("llama-3.2-3b", 3072, 28, 24, 8, 8192, 128256, True, 131072, 500000.0, 32.0, vocabulary="byte-level"),
         Shape("smollm-135m", 576, 30, 9, 3, 1536, 49152, tied=True, n_context=16384),
+        Shape("smollm-360m", 960, 32, 15, 5, 2560, 49152, tied=True, n_context=16384),
+        Shape("smollm-1.7b", 2048, 24, 32, 32, 8192, 49152, tied=True, n_context=16384),
+        Shape("llama-2-7b", 4096, 32, 32, 32, 11008, 32000, tied=False, n_context=4096),
+        Shape("llama-3.1-8b", 4096, 32, 32, 8, 14336, 128256, False, 131072, 500000.0, 8.0, vocabulary="byte-level"),
         Shape("llama-3-8b", 4096, 32, 32, 8, 14336, 128256, False, 8192, 500000.0, vocabulary="byte-level"),
         Shape("tiny", 256, 2, 8, 2, 512, 512, tied=False),  # for tests
     )

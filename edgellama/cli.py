@@ -20,6 +20,8 @@ from edgellama.commands import UsageError
 from edgellama.errors import EdgellamaError
 
 COMMANDS = {
+    "bench": ("edgellama.commands.bench", "measure how fast a model runs on this device"),
+    "bench report": ("edgellama.commands.bench_report", "make a page or plots of saved benchmark records"),
     "chat": ("edgellama.commands.chat", "talk with a model"),
     "convert": ("edgellama.commands.convert", "make a GGUF file of a checkpoint"),
     "generate": ("edgellama.commands.generate", "continue a text"),
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if " ".join(arguments[:2]) in COMMANDS:  # a command of two words
+        arguments = [" ".join(arguments[:2]), *arguments[2:]]
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
     parser, chosen_parser = _parsers(chosen)
     if not arguments:

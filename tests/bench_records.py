@@ -12,7 +12,7 @@ def result(test: str, threads: int, rate: float, limit: str, limit_ts: float, **
         "n_prompt": size if kind.startswith("pp") else 0,
         "n_gen": size if kind.startswith("tg") else 0,
         "n_depth": int(depth or 0),
-        "n_batch": 512,
+        "n_batch": 1,
         "n_threads": threads,
         "type_k": "f16",
         "type_v": "f16",

@@ -21,8 +21,10 @@ class Engine:
     def configure(self, delay=0.0): self.delay = delay
     def prefill(self, ids): time.sleep(self.delay * len(ids))
     def decode(self, token_id): assert 0 <= token_id < 10
+    def begin_batch(self): pass
     def decode_batch(self, ids): assert len(ids) == 4
     def truncate(self, n_tokens): print("noise on stdout")
+    def select(self, depth): return 0
     def info(self): return {"runtime": "made up"}
 
 def make():
@@ -90,6 +92,9 @@ class Recorder:
     def truncate(self, n_tokens):
         self.calls.append(("truncate", n_tokens))
 
+    def select(self, depth):
+        return 1 if depth == 100 else 0
+
 
 def test_deep_cache_is_filled_once_and_cut_back():
     engine = Recorder()
@@ -101,6 +106,9 @@ def test_deep_cache_is_filled_once_and_cut_back():
     server.prefill(4)
     server.decode(1, depth=10)
     assert engine.calls == [("truncate", 0), ("prefill", 4), ("prefill", 6), ("decode", 1)]
+    engine.calls.clear()
+    server.decode(1, depth=100)
+    assert engine.calls == [("truncate", 100), ("decode", 1)], "the deep cache lies in a sequence of its own"
 
 
 class MadeUpWorker:

@@ -160,5 +160,5 @@ def test_another_package_of_the_same_name_is_named(synthetic_model, tmp_path, ru
     (tmp_path / "quant.py").write_text("")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from test_quant_command import run; run(*sys.argv[1:])"
     result = run_python("-c", code, str(synthetic_model("F16")), str(tmp_path / "out.gguf"), "Q4_0", cwd=TESTS)
-    assert f"the package quant at {tmp_path / 'quant.py'} is not edgellama's" in result.stderr
+    assert f"another package 'quant', {tmp_path / 'quant.py'}" in result.stderr
     assert not (tmp_path / "out.gguf").exists()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgellama.commands import UsageError
+from edgellama.commands import UsageError, tool_packages
 from edgellama.commands.model_options import positive
 from edgellama.commands.progress import progress_line
 from edgellama.errors import EdgellamaError
@@ -59,6 +59,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> "Conversion":
+    tool_packages.require("converters")
     try:
         from converters.adapter_conversion import plan_adapter
         from converters.conversion import ConvertOptions, SourceOptions, plan_conversion

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgellama.commands import UsageError, chunk_options
+from edgellama.commands import UsageError, chunk_options, tool_packages
 from edgellama.commands.progress import progress_line
 from edgellama.errors import EdgellamaError
 
@@ -33,6 +33,7 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("a MODEL and a TEXT-FILE are needed, or files to join: --in-file FILE")
     if args.model is not None and args.text is None:
         raise UsageError("a TEXT-FILE is needed")
+    tool_packages.require("quant")
     if not Path(args.output).absolute().parent.is_dir():
         raise EdgellamaError(f"cannot write {args.output}: its folder does not exist")
     found = _joined(args.in_file)

@@ -8,7 +8,7 @@ import argparse
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from edgellama.commands import UsageError, chunk_options
+from edgellama.commands import UsageError, chunk_options, tool_packages
 from edgellama.commands.progress import progress_line
 from edgellama.errors import EdgellamaError
 
@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("--kl-divergence needs the base model's log-probabilities: --kl-divergence-base FILE")
     if not args.kl_divergence and args.text is None:
         raise UsageError("a TEXT-FILE is needed")
+    tool_packages.require("quant")
     figures = _compared(args) if args.kl_divergence else _measured(args)
     print(_as_json(args, figures) if args.json else _as_text(figures))
     return 0

@@ -4,10 +4,9 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from edgellama.commands import UsageError
+from edgellama.commands import UsageError, tool_packages
 from edgellama.commands.model_options import positive
 from edgellama.commands.progress import Report, progress_line
-from edgellama.errors import EdgellamaError
 
 if TYPE_CHECKING:
     from edgellama.gguf import GGUFFile
@@ -56,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Write the file, or show what would be written; 0. Raises EdgellamaError for anything that does not work."""
     _check_usage(args)
-    _check_tools()
+    tool_packages.require("quant")
     from edgellama.gguf import open_gguf
     from quant.importance import read_importance
     from quant.quantizer import write_quantized
@@ -80,20 +79,6 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise UsageError("--target-size and --target-bpw choose all types: leave out the other options that do")
     if args.report and args.dry_run:
         raise UsageError("--report needs the written tensors: leave out --dry-run")
-
-
-def _check_tools() -> None:
-    """Another package called quant may hide ours: say so instead of showing what is missing in it."""
-    try:
-        from quant import budget, importance, plan, quantizer, recipes, type_choice  # noqa: F401
-    except ImportError as error:
-        if not (error.name or "").startswith("quant"):
-            raise
-        import sys
-
-        place = getattr(sys.modules.get("quant"), "__file__", None)
-        fact = f"the package quant at {place} is not edgellama's" if place else "edgellama's package quant is missing"
-        raise EdgellamaError(f"{fact}; install edgellama again, or run in another folder or environment") from error
 
 
 def _plan(
