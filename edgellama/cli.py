@@ -3,8 +3,8 @@
 Only the module of the subcommand that was asked for is imported, and command modules import the runtime inside
 their functions, so that every `--help` is instant.
 
-Exit codes: 0 done, 1 the system failed (a full disk, say), 2 wrong input: arguments, files or texts that do not work,
-130 stopped by Ctrl-C, 141 nobody read the output. Stderr explains 1 and 2 in one sentence.
+Exit codes: 0 done, 1 the system or the network failed (a full disk, say), 2 wrong input: arguments, files or texts that
+do not work, 130 stopped by Ctrl-C, 141 nobody read the output. Stderr explains 1 and 2 in one sentence.
 """
 
 import argparse
@@ -27,12 +27,16 @@ COMMANDS = {
     "generate": ("edgellama.commands.generate", "continue a text"),
     "imatrix": ("edgellama.commands.imatrix", "sum up which weights a text makes matter, for quantizing"),
     "inspect": ("edgellama.commands.inspect", "show what is in a model file and the memory it needs"),
+    "list": ("edgellama.commands.list", "list the models that were pulled"),
     "logits": ("edgellama.commands.logits", "write the logits of every position of a text to a .npy file"),
     "perplexity": (
         "edgellama.commands.perplexity",
         "measure how well a model predicts a text",
     ),
+    "pull": ("edgellama.commands.pull", "get a model from the Hugging Face hub"),
     "quantize": ("edgellama.commands.quantize", "make a smaller GGUF file of a model"),
+    "rm": ("edgellama.commands.rm", "remove a model that was pulled"),
+    "show": ("edgellama.commands.show", "show what is known of a model that was pulled"),
     "tokenize": ("edgellama.commands.tokenize", "show the tokens of a text"),
 }
 

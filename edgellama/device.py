@@ -147,18 +147,25 @@ class DeviceSettings:
     """What measuring found best on this device; None where nothing was measured."""
 
     decode_threads: int | None = None
+    read_bytes_per_second: float | None = None  # from memory, with all fast cores
 
     @classmethod
     def from_json(cls, entry: Any) -> DeviceSettings:
         """Keep what makes sense: the file may be damaged, hand-edited, or written by a later version."""
         if not isinstance(entry, dict):
             return cls()
-        names = cls.__dataclass_fields__
-        return cls(**{name: entry[name] for name in names if _is_thread_count(entry.get(name))})
+        return cls(**{name: entry[name] for name, is_sound in _SOUND.items() if is_sound(entry.get(name))})
 
 
 def _is_thread_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_THREADS
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, float) and 1e6 <= value <= 1e15
+
+
+_SOUND = {"decode_threads": _is_thread_count, "read_bytes_per_second": _is_rate}
 
 
 def device_key() -> str:

@@ -6,7 +6,14 @@ class EdgellamaError(Exception):
 
 
 class GGUFError(EdgellamaError):
-    """A GGUF file that cannot be read; the sentence names the file, the key or tensor, and the offset."""
+    """A GGUF file that cannot be read; the sentence names the file, the key or tensor, and the offset.
+
+    `position`: how many bytes of the header had been walked, None where the header is not to blame.
+    """
+
+    def __init__(self, sentence: str, position: int | None = None):
+        super().__init__(sentence)
+        self.position = position
 
 
 class ModelError(EdgellamaError):

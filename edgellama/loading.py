@@ -9,6 +9,7 @@ from .cache_layout import KV_TYPES
 from .device import MOST_THREADS
 from .errors import EdgellamaError
 from .model import Model
+from .models import model_path
 
 MOST_CONTEXT = 1 << 24
 
@@ -18,7 +19,7 @@ def load(
     kv_type: str = "f16", repack: bool = True, sequences: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:  # fmt: skip
-    """Load a GGUF model.
+    """Load a GGUF model: a file, or by its name one that `edgellama pull` stored.
 
     `threads`: worker threads (default: measured or known best for this device). `context`: positions per sequence
     (default: the model's, at most 4096). `kv_type`: "f16", "q8_0" or "f32". `repack=False` computes from the mapped
@@ -32,7 +33,7 @@ def load(
     _check_count("threads", threads, MOST_THREADS, may_be_none=True)
     _check_count("context", context, MOST_CONTEXT, may_be_none=True)
     _check_count("sequences", sequences, 256)
-    return Model(path, threads, context, kv_type, repack, sequences + 1, progress)
+    return Model(model_path(path), threads, context, kv_type, repack, sequences + 1, progress)
 
 
 def _check_count(name: str, value: object, most: int, may_be_none: bool = False) -> None:

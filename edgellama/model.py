@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .errors import EdgellamaError
 from .fair_lock import FairLock
 from .fp8 import join_scales
 from .frame import FEW_ROWS, PAGE_POSITIONS, Frame
-from .gguf import open_gguf
+from .gguf import GGUFFile, open_gguf
 from .kv_cache import PageTable, page_bytes
 from .program import Builder
 from .slots import Slots
@@ -38,6 +39,20 @@ class StepToken:
 
     session: "Session"
     token_id: int
+
+
+def recognise(file: GGUFFile) -> tuple[ModuleType, ModelConfig]:
+    """The family and the numbers of a model; looks at keys, shapes and types only, but for the scales of FP8 weights.
+
+    Raises ModelError for a file that this version cannot run.
+    """
+    join_scales(file)
+    family = arch.find(file.get("general.architecture", str))
+    embedding = file.tensors.get("token_embd.weight")
+    n_words = embedding.shape[0] if embedding is not None and len(embedding.shape) == 2 else None
+    config = ModelConfig.from_gguf(file, n_words)
+    check_tensors(file, config, family.TENSORS)
+    return family, config
 
 
 class Model:
@@ -67,10 +82,7 @@ class Model:
         from .cpu.machine import CpuMachine, partial_bytes
         from .cpu.packing import ALWAYS_PACKED, LAYOUTS
 
-        join_scales(self.file)
-        family = arch.find(self.file.get("general.architecture", str))
-        self.config = ModelConfig.from_gguf(self.file, self._vocabulary())
-        check_tensors(self.file, self.config, family.TENSORS)
+        family, self.config = recognise(self.file)
         self.context = self._choose_context(context)
         packed = frozenset(LAYOUTS) if repack else ALWAYS_PACKED
         builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
@@ -264,10 +276,6 @@ class Model:
         from .chat.completion import create_completion
 
         return create_completion(self, prompt, **options)
-
-    def _vocabulary(self) -> int | None:
-        embedding = self.file.tensors.get("token_embd.weight")
-        return embedding.shape[0] if embedding is not None and len(embedding.shape) == 2 else None
 
     def _choose_context(self, context: int | None) -> int:
         most = self.config.context_length

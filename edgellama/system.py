@@ -11,6 +11,7 @@ import functools
 import math
 import mmap
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -281,6 +282,96 @@ def _cache_path() -> Path:
     named = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"  # the specification: ignore relative ones
     return base / "edgellama"
+
+
+def models_folder() -> Path:
+    """Where this user's models lie; it need not exist. `EDGELLAMA_MODELS` names another place.
+
+    See the XDG Base Directory Specification. Raises OSError where there is no home folder.
+    """
+    override = os.environ.get("EDGELLAMA_MODELS")
+    if override:
+        return Path(override).expanduser().absolute()
+    try:
+        return _data_path() / "edgellama" / "models"
+    except RuntimeError as error:
+        raise OSError("there is no home folder for models; EDGELLAMA_MODELS names a folder for them") from error
+
+
+def _data_path() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Application Support"
+    named = os.environ.get("XDG_DATA_HOME", "")
+    return Path(named) if os.path.isabs(named) else Path.home() / ".local/share"
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Room for this user on the disk that holds the folder, or will hold it."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def link_file(target: Path, link: Path) -> None:
+    """Give a file a second name, replacing what has that name: a relative link, on Windows a hard link.
+
+    A symbolic link shows a person where the bytes are; on Windows making one takes a privilege.
+    """
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    if sys.platform == "win32":
+        os.link(target, temporary)
+    else:
+        os.symlink(os.path.relpath(target, link.parent), temporary)
+    os.replace(temporary, link)
+    sync_folder(link.parent)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file while the block runs; the system opens the lock when a process dies, however it dies.
+
+    With `wait` false, the block gets False where somebody else holds it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            holds = _lock(descriptor, wait)
+            # Whoever held it may have removed the file meanwhile: a lock on a file without a name keeps nobody out.
+            if holds and not _is_at(descriptor, path):
+                continue
+            yield holds
+            if holds:
+                with contextlib.suppress(OSError):  # Windows removes no open file, and it may stay
+                    os.unlink(path)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _is_private(folder: Path) -> bool:

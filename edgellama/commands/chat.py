@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="a GGUF file; of a model in several files, the first")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="a GGUF file (of several, the first) or a pulled model"
+    )
     prompt.add_arguments(parser)
     parser.add_argument("--lines", action="store_true", help="every line of standard input is a message")
     chat = parser.add_argument_group("the chat")

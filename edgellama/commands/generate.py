@@ -26,7 +26,7 @@ _INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s MODEL [options]"
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file; of a model in several files, the first")
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file (of several, the first) or a pulled model")
     prompt.add_arguments(parser)
     parser.add_argument("--parse-special", action="store_true", help="read texts like <s> as control tokens")
     parser.add_argument(

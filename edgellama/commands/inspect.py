@@ -19,7 +19,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file; of a model in several files, the first")
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file (of several, the first) or a pulled model")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.add_argument("-c", "--context", type=_positive, metavar="N", help="tokens of context for the memory figures")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the report; 0. Raises EdgellamaError for a file that cannot be read."""
     from edgellama.gguf import open_gguf
+    from edgellama.models import model_path
 
-    with open_gguf(args.model) as file:
+    with open_gguf(model_path(args.model)) as file:
         report = describe(file, args.context)
         print(_as_json(report) if args.json else _as_text(report, file.metadata, args.tensors))
     return 0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file; of a model in several files, the first")
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file (of several, the first) or a pulled model")
     parser.add_argument("--ids", type=model_options.token_ids, metavar="1,2,3", help="token ids instead of a text")
     prompt.add_arguments(parser)
     parser.add_argument("--parse-special", action="store_true", help="read texts like <s> as control tokens")

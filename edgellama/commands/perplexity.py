@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s MODEL TEXT-FILE [options]"
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file; of a model in several files, the first")
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file (of several, the first) or a pulled model")
     chunk_options.add_arguments(parser)
     parser.add_argument(
         *("--kl-divergence-base", "--save-logits"),

@@ -57,11 +57,12 @@ def main(args: argparse.Namespace) -> int:
     _check_usage(args)
     tool_packages.require("quant")
     from edgellama.gguf import open_gguf
+    from edgellama.models import model_path
     from quant.importance import read_importance
     from quant.quantizer import write_quantized
 
     importance = read_importance(args.imatrix) if args.imatrix else None
-    with open_gguf(args.model) as source, progress_line() as progress:
+    with open_gguf(model_path(args.model)) as source, progress_line() as progress:
         plan = _plan(source, args, importance, progress)
         if not args.dry_run:
             write_quantized(source, args.output, plan.jobs, plan.keys, _threads(args), args.report, progress)

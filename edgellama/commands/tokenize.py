@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file; its tokenizer is enough")
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file (its tokenizer is enough) or a pulled model")
     prompt.add_arguments(parser)
     parser.add_argument(
         "--decode", type=model_options.token_ids, metavar="1,2,3", help="the way back: the text of these ids"
@@ -25,12 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the tokens; 0. Raises EdgellamaError for a file, a text or an id that does not work."""
+    from edgellama.models import model_path
     from edgellama.tokenizer import from_gguf
 
     if args.decode and prompt.is_given(args):
         raise UsageError("--decode stands in place of a text: leave out -p and -f")
     text = None if args.decode else prompt.read(args)
-    tokenizer = from_gguf(args.model)
+    tokenizer = from_gguf(model_path(args.model))
     special = {"add_special": not args.no_special, "parse_special": args.parse_special}
     ids = args.decode or tokenizer.encode(text, **special)
     if args.ids:

@@ -34,7 +34,7 @@ class Cursor:
         return self.size - self.position
 
     def fail(self, fact: str, offset: int) -> NoReturn:
-        raise GGUFError(f"{self.path}: {fact} (byte {offset})")
+        raise GGUFError(f"{self.path}: {fact} (byte {offset})", self.position)
 
     def read(self, layout: struct.Struct, what: str):
         """The single value that `layout` describes."""

@@ -34,7 +34,7 @@ _KINDS = {
 
 
 class Part:
-    """One file of a model: its keys and its tensors."""
+    """One file of a model: its keys, its tensors, and `header_bytes`, what of the file says so."""
 
     def __init__(self, path: str | os.PathLike[str], file_index: int = 0):
         self.file = MappedFile(path)
@@ -55,6 +55,7 @@ class Part:
         self.metadata = read_metadata(cursor, self.file, n_keys)
         alignment = _alignment(cursor, self.metadata)
         self.tensors = read_tensor_table(cursor, self.file, n_tensors, alignment, file_index)
+        self.header_bytes = cursor.position
 
 
 class GGUFFile:
