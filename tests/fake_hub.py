@@ -120,7 +120,9 @@ class FakeHub:
 
     def _send_file(self, handler: Handler, repository: str, name: str) -> None:
         data = self.files[repository][name]
-        is_header = handler.headers.get("Range", "").startswith("bytes=0-") and not handler.headers["Range"].endswith("-")
+        is_header = handler.headers.get("Range", "").startswith("bytes=0-") and not handler.headers["Range"].endswith(
+            "-"
+        )
         trick = self.tricks.pop(0) if self.tricks and not is_header else send_right
         trick(handler, data)
 
