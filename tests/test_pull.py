@@ -109,6 +109,22 @@ def test_the_speed_is_bandwidth_over_the_weights_that_a_token_reads(hub, run, mo
     assert facts["weight_bytes"] == sum(sizes.values()) and facts["problem"] is None
 
 
+def test_the_speed_of_memory_is_measured_once(hub, monkeypatch):
+    from edgellama.commands import memory_speed
+
+    device.save_settings(device.DeviceSettings(decode_threads=3))
+    measured = []
+    monkeypatch.setattr(memory_speed, "_measure", lambda n_threads: measured.append(n_threads) or 1.5e10)
+    assert [memory_speed.read_bytes_per_second() for _ in range(2)] == [1.5e10, 1.5e10]
+    assert measured == [device.default_thread_count()] and device.load_settings().decode_threads == 3
+
+
+def test_memory_is_not_faster_than_light(hub):
+    from edgellama.commands import memory_speed
+
+    assert 1e8 < memory_speed._measure(1) < 1e13
+
+
 def test_dry_run_gets_the_header_only(hub, run):
     data = llama_file()
     data += bytes((8 << 20) - len(data))
@@ -709,9 +725,9 @@ def test_the_bar_fits(columns):
     from edgellama.commands.download_bar import bar_line
 
     for rate in (None, 0.0, 1.0, 12.5e6):
-        line = bar_line(123_456_789, 637_800_000, rate, columns)
+        line = bar_line("getting", 123_456_789, 637_800_000, rate, columns)
         assert len(line) <= columns and "19%" in line
-    assert "0:41 left" in bar_line(123_456_789, 637_800_000, 12.5e6, 80)
+    assert "0:41 left" in bar_line("getting", 123_456_789, 637_800_000, 12.5e6, 100)
 
 
 def test_the_rule_for_proxies(hub, run, monkeypatch, model_bytes):

@@ -16,23 +16,25 @@ _BAR_CELLS = 24
 
 
 class DownloadBar:
-    """Give it `arrived(present_bytes)`; what was there at the first call has cost no time."""
+    """Tell it `report(what, present_bytes)`; what was there when something begins has cost no time."""
 
     def __init__(self, total_bytes: int):
         self.total_bytes = total_bytes
         self._samples: deque[tuple[float, int]] = deque()
-        self._drawn_at = -1.0
+        self._what, self._drawn_at = "", -1.0
 
-    def arrived(self, present_bytes: int) -> None:
+    def report(self, what: str, present_bytes: int) -> None:
         now = time.monotonic()
         if now - self._drawn_at < _INTERVAL_SECONDS:
             return
-        self._drawn_at = now
+        if what != self._what:
+            self._samples.clear()
+        self._what, self._drawn_at = what, now
         self._samples.append((now, present_bytes))
         while len(self._samples) > 2 and now - self._samples[0][0] > _WINDOW_SECONDS:
             self._samples.popleft()
         columns = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r\x1b[K{bar_line(present_bytes, self.total_bytes, self._rate(), columns)}")
+        sys.stderr.write(f"\r\x1b[K{bar_line(what, present_bytes, self.total_bytes, self._rate(), columns)}")
         sys.stderr.flush()
 
     def _rate(self) -> float | None:
@@ -54,7 +56,7 @@ def download_bar(total_bytes: int) -> Iterator[DownloadBar | None]:
         sys.stderr.flush()
 
 
-def bar_line(present_bytes: int, total_bytes: int, rate: float | None, columns: int) -> str:
+def bar_line(what: str, present_bytes: int, total_bytes: int, rate: float | None, columns: int) -> str:
     """As much as fits, the least important part gone first."""
     share = min(1.0, present_bytes / total_bytes)
     n_filled = int(share * _BAR_CELLS)
@@ -62,7 +64,8 @@ def bar_line(present_bytes: int, total_bytes: int, rate: float | None, columns: 
     percent, amount = f"{share:4.0%}", f"{size(present_bytes)} of {size(total_bytes)}"
     speed = f"{size(int(rate))}/s" if rate else ""
     left = f"{_duration((total_bytes - present_bytes) / rate)} left" if rate else ""
-    for parts in ((bar, percent, amount, speed, left), (percent, amount, speed, left), (percent, speed, left)):
+    whole = (what, bar, percent, amount, speed, left)
+    for parts in (whole, whole[1:], whole[2:], (percent, speed, left)):
         line = "  ".join(filter(None, parts))
         if len(line) <= columns:
             return line

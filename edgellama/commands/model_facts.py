@@ -11,7 +11,7 @@ from edgellama.terminal.safe_text import safe_line
 if TYPE_CHECKING:
     from edgellama.gguf import GGUFFile
 
-_SHOWN_TYPES = 3
+_SHOWN_SHARE = 0.005  # of the bytes; norms take less
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ModelFacts:
         return self.memory_bytes is None or self.memory_bytes <= self.available_bytes
 
 
-def facts_of(file: "GGUFFile", bytes_per_second: float | None) -> ModelFacts:
+def facts_of(file: "GGUFFile", bytes_per_second: float) -> ModelFacts:
     """The facts of an open file, whose tensors may be without data. The speed is a bound: reading all weights once.
 
     A token's embedding is one row of its matrix, so that matrix counts only where it is the output matrix too.
@@ -54,7 +54,7 @@ def facts_of(file: "GGUFFile", bytes_per_second: float | None) -> ModelFacts:
         memory_context=memory.get("context"),
         memory_bytes=memory.get("total_f16_bytes"),
         available_bytes=system.available_memory_bytes(),
-        tokens_per_second=bytes_per_second / read if bytes_per_second and read else None,
+        tokens_per_second=bytes_per_second / read if read else None,
         problem=_problem(file),
     )
 
@@ -74,7 +74,7 @@ def lines(facts: ModelFacts) -> list[tuple[str, str]]:
     """Rows of a label and a text."""
     rows = [
         ("architecture", f"{facts.architecture}, {_count(facts.n_parameters)} parameters"),
-        ("types", ", ".join(f"{name} {share:.0%}" for name, share in list(facts.types.items())[:_SHOWN_TYPES])),
+        ("types", ", ".join(f"{name} {share:.0%}" for name, share in facts.types.items() if share >= _SHOWN_SHARE)),
     ]
     if facts.context:
         rows.append(("context", f"{facts.context:,} tokens"))

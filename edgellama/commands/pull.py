@@ -141,9 +141,9 @@ def _download(downloads: "list[Download]", total_bytes: int) -> None:
         raise
 
 
-def _show(bar: "DownloadBar | None", before_bytes: int, file_bytes: int) -> None:
+def _show(bar: "DownloadBar | None", before_bytes: int, what: str, file_bytes: int) -> None:
     if bar:
-        bar.arrived(before_bytes + file_bytes)
+        bar.report(what, before_bytes + file_bytes)
 
 
 def _stored(hub: "Hub", repository: "Repository", model: "RemoteModel", store: "Store") -> "StoredModel":

@@ -21,7 +21,7 @@ _PROGRESS_BYTES = 16 << 20  # a try that brought so much does not count as a fai
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _RANGE_REFUSED = 416
 
-Arrived = Callable[[int], None]
+Report = Callable[[str, int], None]  # what is being done, and up to which byte of the file
 
 
 class Download:
@@ -39,8 +39,8 @@ class Download:
             return self.file.n_bytes
         return min(self.part.stat().st_size, self.file.n_bytes) if self.part.is_file() else 0
 
-    def run(self, arrived: Arrived) -> None:
-        """Bring the whole file into the store; `arrived(present_bytes)` is told how far it is.
+    def run(self, report: Report) -> None:
+        """Bring the whole file into the store; `report` hears of "getting" and "checking" it.
 
         Raises NetworkError when the hub keeps failing or sends other bytes than it promised, and EdgellamaError while
         another process is at it; what has arrived is kept, unless it is wrong.
@@ -49,24 +49,24 @@ class Download:
             if not is_ours:
                 raise EdgellamaError(f"another program is downloading {self.file.path} now; wait until it is done")
             if not self.store.has(self.file.digest, self.file.n_bytes):
-                self._run(arrived)
+                self._run(report)
 
-    def _run(self, arrived: Arrived) -> None:
+    def _run(self, report: Report) -> None:
         had_some = self.present_bytes > 0
         while True:
             try:
-                return self._fetch_all(arrived)
+                return self._fetch_all(report)
             except _WrongBytesError as error:
                 self._discard()
                 if not had_some:
                     raise NetworkError(f"{error}: it is not kept") from None
                 had_some = False  # the part may be what was wrong, from a disk that lost power
 
-    def _fetch_all(self, arrived: Arrived) -> None:
+    def _fetch_all(self, report: Report) -> None:
         patience, counted = Patience(), self.present_bytes
         while True:
             try:
-                self._attempt(arrived)
+                self._attempt(report)
                 return
             except NetworkError as error:
                 if self.present_bytes - counted >= _PROGRESS_BYTES:
@@ -74,22 +74,22 @@ class Download:
                     patience.renew()
                 patience.wait(error)
 
-    def _attempt(self, arrived: Arrived) -> None:
+    def _attempt(self, report: Report) -> None:
         """Fetch what is missing, verify all, and move the file to its place."""
         with open(self.part, "r+b" if self.part.exists() else "x+b") as part:
             part.truncate(self.present_bytes)
             if self.present_bytes < self.file.n_bytes:
-                self._append(part, arrived)
-            self._verify(part)
+                self._append(part, report)
+            self._verify(part, report)
             os.fsync(part.fileno())
         os.replace(self.part, self.store.blob(self.file.digest))
         system.sync_folder(self.store.blobs)
         self._etag_path.unlink(missing_ok=True)
 
-    def _append(self, part: IO[bytes], arrived: Arrived) -> None:
+    def _append(self, part: IO[bytes], report: Report) -> None:
         response = self._open(part)
         try:
-            _receive(response, part, self.file, self.hub.host, arrived)
+            _receive(response, part, self.file, self.hub.host, report)
         finally:
             response.close()
 
@@ -115,11 +115,12 @@ class Download:
             raise NetworkError(f"{self.file.path} has changed while it was downloaded", passing=True)
         return response
 
-    def _verify(self, part: IO[bytes]) -> None:
+    def _verify(self, part: IO[bytes], report: Report) -> None:
         part.seek(0)
         hasher = self.file.hasher()
         while chunk := part.read(_CHUNK_BYTES):
             hasher.update(chunk)
+            report("checking", part.tell())
         if hasher.hexdigest() != self.file.hex:
             raise _WrongBytesError(f"{self.file.path} arrived with other bytes than {self.hub.host} promised")
 
@@ -144,7 +145,7 @@ class _WrongBytesError(Exception):
     """The digest is another one."""
 
 
-def _receive(response: Response, part: IO[bytes], file: RemoteFile, host: str | None, arrived: Arrived) -> None:
+def _receive(response: Response, part: IO[bytes], file: RemoteFile, host: str | None, report: Report) -> None:
     """Append an answer to the file. Raises NetworkError where it says or sends another length than the file has."""
     position = part.tell()
     check_extent(response, position, file.n_bytes, file.n_bytes, host)
@@ -153,7 +154,7 @@ def _receive(response: Response, part: IO[bytes], file: RemoteFile, host: str | 
         if position > file.n_bytes:
             raise NetworkError(f"{host} sends more than the {file.n_bytes} bytes of {file.path}")
         part.write(chunk)
-        arrived(position)
+        report("getting", position)
     part.flush()
     if position < file.n_bytes:
         raise NetworkError(f"{host} ended {file.path} after {position} of {file.n_bytes} bytes", passing=True)
