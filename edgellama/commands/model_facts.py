@@ -26,6 +26,7 @@ class ModelFacts:
     memory_context: int | None  # tokens of context that memory_bytes includes
     memory_bytes: int | None
     available_bytes: int
+    bytes_per_second: float  # of memory
     tokens_per_second: float | None
     problem: str | None
 
@@ -35,7 +36,7 @@ class ModelFacts:
 
 
 def facts_of(file: "GGUFFile", bytes_per_second: float) -> ModelFacts:
-    """The facts of an open file, whose tensors may be without data. The speed is a bound: reading all weights once.
+    """The facts of an open file, whose tensors may be without data. The speed is that of reading all weights once.
 
     A token's embedding is one row of its matrix, so that matrix counts only where it is the output matrix too.
     """
@@ -54,6 +55,7 @@ def facts_of(file: "GGUFFile", bytes_per_second: float) -> ModelFacts:
         memory_context=memory.get("context"),
         memory_bytes=memory.get("total_f16_bytes"),
         available_bytes=system.available_memory_bytes(),
+        bytes_per_second=bytes_per_second,
         tokens_per_second=bytes_per_second / read if read else None,
         problem=_problem(file),
     )
@@ -83,7 +85,8 @@ def lines(facts: ModelFacts) -> list[tuple[str, str]]:
         needed = f"{size(facts.memory_bytes)} with {facts.memory_context:,} tokens of context"
         rows.append(("memory", f"{needed}, {size(facts.available_bytes)} are free"))
     if facts.tokens_per_second:
-        rows.append(("speed", f"up to {facts.tokens_per_second:.3g} tokens/s here, by the speed of memory"))
+        memory_speed = f"memory is read at {facts.bytes_per_second / 1e9:.1f} GB/s"
+        rows.append(("speed", f"about {facts.tokens_per_second:.3g} tokens/s here: {memory_speed}"))
     if facts.problem:
         rows.append(("problem", f"this version cannot run it: {facts.problem}"))
     return rows

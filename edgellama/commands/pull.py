@@ -67,7 +67,7 @@ def _pull(
 ) -> int:
     from edgellama.models.download import Download
 
-    facts = _facts(hub, repository, model, store)
+    facts = _facts(hub, repository, model)
     downloads = [Download(hub, repository, file, store) for file in model.files]
     missing_bytes = model.n_bytes - sum(download.present_bytes for download in downloads)
     _print_facts(label, model, facts, missing_bytes)
@@ -76,6 +76,7 @@ def _pull(
     problems = _problems(facts, missing_bytes, store)
     if problems and not args.yes and not _is_wanted(problems):
         return 2
+    store.create()
     _download(downloads, model.n_bytes)
     stored = _stored(hub, repository, model, store)
     store.add(stored)
@@ -83,12 +84,12 @@ def _pull(
     return 0
 
 
-def _facts(hub: "Hub", repository: "Repository", model: "RemoteModel", store: "Store") -> "ModelFacts":
+def _facts(hub: "Hub", repository: "Repository", model: "RemoteModel") -> "ModelFacts":
     from edgellama.commands.memory_speed import read_bytes_per_second
     from edgellama.commands.model_facts import facts_of
     from edgellama.models.remote_header import remote_model
 
-    with remote_model(hub, repository, model, store) as file:
+    with remote_model(hub, repository, model) as file:
         return facts_of(file, read_bytes_per_second())
 
 

@@ -18,7 +18,7 @@ from .web import NetworkError, Patience, Response, StatusError, read_some
 
 _CHUNK_BYTES = 1 << 18
 _PROGRESS_BYTES = 16 << 20  # a try that brought so much does not count as a failed one
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _RANGE_REFUSED = 416
 
 Report = Callable[[str, int], None]  # what is being done, and up to which byte of the file

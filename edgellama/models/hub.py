@@ -124,8 +124,7 @@ class Hub:
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            length = response.headers.get("Content-Length", "")
-            is_cut = length.isdigit() and len(data) < int(length)
+            is_cut = bool(response.length)  # what Content-Length promised and the connection did not bring
             raise NetworkError(f"{self.host} answers with something that is no JSON", passing=is_cut) from None
 
     def _explained(self, error: StatusError, repository: str, missing: str) -> Exception:

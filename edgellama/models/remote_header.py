@@ -15,7 +15,6 @@ from ..gguf import GGUFFile, open_gguf
 from ..gguf.reader import Part
 from .download import check_extent
 from .hub import Hub, RemoteFile, RemoteModel, Repository
-from .store import Store
 from .web import NetworkError, read_some, retried
 
 _FIRST_BYTES = 1 << 20
@@ -24,21 +23,20 @@ _MOST_HEADER_BYTES = 256 << 20  # the largest vocabularies take 20 MiB
 
 
 @contextmanager
-def remote_model(hub: Hub, repository: Repository, model: RemoteModel, store: Store) -> Iterator[GGUFFile]:
+def remote_model(hub: Hub, repository: Repository, model: RemoteModel) -> Iterator[GGUFFile]:
     """The model as an open file without data. Raises EdgellamaError for a file that this version cannot read."""
-    store.create()
-    with tempfile.TemporaryDirectory(prefix="header-", dir=store.downloads) as folder:
+    with tempfile.TemporaryDirectory(prefix="edgellama-") as folder:
         try:
             for file in model.files:
                 _fetch_header(hub, repository, file, Path(folder) / file.path)
             opened = open_gguf(Path(folder) / model.file)
         except (GGUFError, ModelError) as error:
-            raise EdgellamaError(named(str(error), folder)) from None
+            raise EdgellamaError(_named(str(error), folder)) from None
         with opened:
             yield opened
 
 
-def named(sentence: str, folder: str | os.PathLike[str]) -> str:
+def _named(sentence: str, folder: str | os.PathLike[str]) -> str:
     """A sentence about a file in a temporary folder, about the file alone."""
     return sentence.replace(f"{folder}{os.sep}", "")
 

@@ -6,6 +6,7 @@ Proxies come from the environment, as urllib reads it; this machine itself is ne
 
 import http.client
 import ipaddress
+import re
 import ssl
 import time
 import urllib.request
@@ -121,6 +122,8 @@ class Web:
 
     def __init__(self, endpoint: str, token: str | None = None):
         self.endpoint = check_url(endpoint, "the endpoint")
+        if self.endpoint.query or self.endpoint.fragment:
+            raise EdgellamaError("the endpoint must end with a host or a path")
         self._token = token
         self._opener = urllib.request.OpenerDirector()  # without handlers for redirects, errors, files and FTP
         for handler in (_Proxies(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler()):
@@ -162,7 +165,11 @@ class Web:
             return self._opener.open(request, timeout=TIMEOUT_SECONDS)
         except URLError as error:
             raise _unreachable(host, error.reason) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+        ) as error:  # ValueError: a host that no name server takes
             raise _unreachable(host, error) from None
 
     def _checked(self, response: Response) -> Response:
@@ -197,4 +204,4 @@ def _unreachable(host: str | None, reason: object) -> NetworkError:
 
 def _wait_seconds(text: str | None) -> float | None:
     """Retry-After in seconds; its other form, a date, counts as not given."""
-    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else None
+    return float(text) if text and re.fullmatch(r"[0-9]{1,9}", text) else None
