@@ -14,7 +14,7 @@ from pathlib import Path
 import fake_hub
 import pytest
 from fake_hub import COMMIT, TOKEN, FakeHub, answer_status, corrupt, drop_after, ignore_range
-from gguf_builder import F32, INT32, UINT16, gguf, key, llama_file, llama_keys, tensor
+from gguf_builder import F32, INT32, STRING, UINT16, gguf, key, llama_file, llama_keys, tensor
 
 from edgellama import cli, device, system
 
@@ -144,6 +144,20 @@ def test_a_long_header_is_fetched_in_growing_parts(hub, run, model_bytes):
     assert "this version cannot run it: tensor 'token_embd.weight' is missing" in " ".join(out.split())
 
 
+def test_a_header_that_ends_just_past_what_was_fetched_is_fetched_to_its_end(hub, run):
+    """All but the last four bytes of the last row: zeros in their place would be believed."""
+
+    def header(n_fill: int) -> bytes:
+        fill = key("fill", STRING, "x" * n_fill)
+        return gguf([*llama_keys(), fill], [tensor("a", (64,), F32, 0)], bytes(2 << 20), alignment=1)
+
+    unpadded = len(header(0)) - (2 << 20)
+    data = header((1 << 20) + 4 - unpadded)
+    hub.add(REPOSITORY, **{Q8: data})
+    run("pull", REPOSITORY, "--dry-run")
+    assert len(hub.sent_ranges()) == 2
+
+
 def test_a_second_pull_asks_for_no_file(hub, run, model_bytes):
     hub.add(REPOSITORY, **{Q8: model_bytes})
     run("pull", REPOSITORY)
@@ -194,6 +208,12 @@ def test_the_best_known_type_is_the_default(hub, run, model_bytes):
     assert out.startswith(f"{REPOSITORY}:Q8_0\n")
     _, out, _ = run("pull", f"{REPOSITORY}:{Q8}", "--dry-run")
     assert out.startswith(f"{REPOSITORY}:Q8_0\n")
+
+
+def test_what_lies_beside_a_model_is_none(hub, run):
+    hub.add(REPOSITORY, **{"mmproj-f16.gguf": b"x", "tiny.F16.gguf": llama_file(), "imatrix-f16.gguf": b"x"})
+    _, out, err = run("pull", f"{REPOSITORY}:f16", "--dry-run")
+    assert out.startswith(f"{REPOSITORY}:F16\n"), err
 
 
 @pytest.mark.parametrize("choice", [":Q5_K_M", ":Q4_K", ":other.gguf"])
@@ -518,6 +538,21 @@ def test_bad_answers_leave_no_file_under_a_name(hub, run, model_bytes, trick):
     assert store_files()[f"{REPOSITORY}/{Q8}"] == model_bytes
 
 
+def test_a_body_without_end_is_not_read_to_its_end(hub, run, model_bytes):
+    hub.add(REPOSITORY, **{Q8: model_bytes})
+    n_sent = []
+
+    def endless(handler, data):
+        handler.send(200, data, length=-1)
+        for _ in range(200):
+            handler.wfile.write(bytes(1 << 20))
+            n_sent.append(1)
+
+    hub.tricks.append(endless)
+    code, _, err = run("pull", REPOSITORY)
+    assert code == 1 and is_one_sentence(err) and "sends more than" in err and len(n_sent) < 50
+
+
 def test_a_damaged_part_is_thrown_away_once(hub, run, model_bytes):
     hub.add(REPOSITORY, **{Q8: model_bytes})
     folder = system.models_folder() / ".downloads"
@@ -706,6 +741,16 @@ def test_a_manifest_cannot_lead_out_of_the_store(hub, run, tmp_path):
     (tmp_path / "victim.gguf").write_bytes(b"precious")
     assert run("rm", REPOSITORY)[0] == 2
     assert (tmp_path / "victim.gguf").read_bytes() == b"precious"
+
+
+def test_a_manifest_in_another_place_is_damaged(hub, run):
+    hub.add(REPOSITORY, **{Q8: llama_file()})
+    run("pull", REPOSITORY, "--yes")
+    other = system.models_folder() / "someone" / "else"
+    other.mkdir(parents=True)
+    (other / f"{Q8}.json").write_bytes((system.models_folder() / REPOSITORY / f"{Q8}.json").read_bytes())
+    code, _, err = run("rm", "someone/else")
+    assert code == 2 and "is damaged" in err and f"{REPOSITORY}/{Q8}" in store_files()
 
 
 def test_a_blob_that_was_cut_is_fetched_again(hub, run, model_bytes):
