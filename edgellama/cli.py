@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgellamaError as error:
         return _report(str(error), _WRONG_INPUT)
     except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        sentence = (
+            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
+        )
         return _report(sentence, _WRONG_INPUT if isinstance(error, FileNotFoundError) else _FAILED)
 
 

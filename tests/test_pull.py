@@ -1,5 +1,6 @@
 """Pulling models from a hub on this machine that behaves like the real one, and worse."""
 
+import errno
 import hashlib
 import json
 import os
@@ -218,9 +219,9 @@ def test_what_lies_beside_a_model_is_none(hub, run):
 
 @pytest.mark.parametrize("choice", [":Q5_K_M", ":Q4_K", ":other.gguf"])
 def test_what_is_not_there_lists_what_is(hub, run, choice):
-    hub.add(REPOSITORY, **{Q4: bytes(1500), Q8: bytes(3_000_000)})
+    hub.add(REPOSITORY, **{Q4: bytes(1500), Q8: bytes(3_000_000), "mmproj-f16.gguf": b"x"})
     code, out, err = run("pull", REPOSITORY + choice)
-    assert code == 2 and out == ""
+    assert code == 2 and out == "" and "mmproj" not in err
     assert re.search(rf"{REPOSITORY}:Q4_K_M +1\.5 kB\n +{REPOSITORY}:Q8_0 +3\.0 MB\n", err)
 
 
@@ -551,6 +552,18 @@ def test_a_body_without_end_is_not_read_to_its_end(hub, run, model_bytes):
     hub.tricks.append(endless)
     code, _, err = run("pull", REPOSITORY)
     assert code == 1 and is_one_sentence(err) and "sends more than" in err and len(n_sent) < 50
+
+
+def test_a_full_disk_is_named_with_the_file(hub, run, monkeypatch, model_bytes):
+    hub.add(REPOSITORY, **{Q8: model_bytes})
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("edgellama.models.download._receive", fail)
+    code, _, err = run("pull", REPOSITORY)
+    part = system.models_folder() / ".downloads" / f"sha256-{hashlib.sha256(model_bytes).hexdigest()}"
+    assert (code, err) == (1, f"edgellama: error: {part}: {os.strerror(errno.ENOSPC)}\n")
 
 
 def test_a_damaged_part_is_thrown_away_once(hub, run, model_bytes):

@@ -76,12 +76,17 @@ class Download:
 
     def _attempt(self, report: Report) -> None:
         """Fetch what is missing, verify all, and move the file to its place."""
-        with open(self.part, "r+b" if self.part.exists() else "x+b") as part:
-            part.truncate(self.present_bytes)
-            if self.present_bytes < self.file.n_bytes:
-                self._append(part, report)
-            self._verify(part, report)
-            os.fsync(part.fileno())
+        try:
+            with open(self.part, "r+b" if self.part.exists() else "x+b") as part:
+                part.truncate(self.present_bytes)
+                if self.present_bytes < self.file.n_bytes:
+                    self._append(part, report)
+                self._verify(part, report)
+                os.fsync(part.fileno())
+        except OSError as error:
+            if error.errno and error.filename is None:  # a failed write does not say of which file, and users need it
+                error.filename = str(self.part)
+            raise
         os.replace(self.part, self.store.blob(self.file.digest))
         system.sync_folder(self.store.blobs)
         self._etag_path.unlink(missing_ok=True)

@@ -112,6 +112,7 @@ def choose(name: ModelName, candidates: Sequence[Choice], owner: str, prefer: bo
     Raises EdgellamaError, with a list of what there is, for none and for several. `owner` says who has them.
     """
     fitting = [candidate for candidate in candidates if _fits(name.choice, candidate.file)]
+    models = [candidate for candidate in candidates if not _is_helper(candidate.file)]
     if name.choice is None and prefer:
         for wanted in PREFERRED:
             best = [candidate for candidate in fitting if quantization(candidate.file) == wanted]
@@ -120,19 +121,23 @@ def choose(name: ModelName, candidates: Sequence[Choice], owner: str, prefer: bo
                 break
     if len(fitting) == 1:
         return fitting[0]
-    if not candidates:
+    if not models:
         raise EdgellamaError(f"{owner} has no GGUF file")
     problem = f"has several models for {name}" if fitting else f"has nothing that {name.choice} names"
-    raise EdgellamaError(f"{owner} {problem}; say which:\n{listing(name.repository, fitting or candidates)}")
+    raise EdgellamaError(f"{owner} {problem}; say which:\n{listing(name.repository, fitting or models)}")
 
 
 def _fits(choice: str | None, file: str) -> bool:
     base = file.rpartition("/")[2].lower()
     if choice is not None and choice.lower().endswith(".gguf"):
         return file == choice
-    if base.startswith(_HELPERS):
+    if _is_helper(file):
         return False
     return choice is None or bool(re.search(rf"(?<![a-z0-9]){re.escape(choice.lower())}(?![a-z0-9_])", base))
+
+
+def _is_helper(file: str) -> bool:
+    return file.rpartition("/")[2].lower().startswith(_HELPERS)
 
 
 def listing(repository: str, candidates: Sequence[Named]) -> str:
