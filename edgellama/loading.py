@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from . import bundled
 from .cache_layout import KV_TYPES
 from .device import MOST_THREADS
 from .errors import EdgellamaError
@@ -15,11 +16,12 @@ MOST_CONTEXT = 1 << 24
 
 
 def load(
-    path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None, context: int | None = None,
-    kv_type: str = "f16", repack: bool = True, sequences: int = 1,
+    path: str | os.PathLike[str] | None = None, device: str = "cpu", threads: int | None = None,
+    context: int | None = None, kv_type: str = "f16", repack: bool = True, sequences: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Model:  # fmt: skip
-    """Load a GGUF model: a file, or by its name one that `edgellama pull` stored.
+    """Load a GGUF model: a file, or by its name one that `edgellama pull` stored; without either, the small demo.
+
 
     `threads`: worker threads (default: measured or known best for this device). `context`: positions per sequence
     (default: the model's, at most 4096). `kv_type`: "f16", "q8_0" or "f32". `repack=False` computes from the mapped
@@ -33,7 +35,8 @@ def load(
     _check_count("threads", threads, MOST_THREADS, may_be_none=True)
     _check_count("context", context, MOST_CONTEXT, may_be_none=True)
     _check_count("sequences", sequences, 256)
-    return Model(model_path(path), threads, context, kv_type, repack, sequences + 1, progress)
+    chosen = bundled.PATH if path is None else model_path(path)
+    return Model(chosen, threads, context, kv_type, repack, sequences + 1, progress)
 
 
 def _check_count(name: str, value: object, most: int, may_be_none: bool = False) -> None:

@@ -27,7 +27,9 @@ class Encoder:
         return ids, own
 
 
-def write_data_set(target: Path, vocabulary: SentencePieceProcessor, n_tokens: int, seed: int, left_out: frozenset[str]):
+def write_data_set(
+    target: Path, vocabulary: SentencePieceProcessor, n_tokens: int, seed: int, left_out: frozenset[str]
+):
     """Write at least `n_tokens` ids and their marks to the .npz file `target`."""
     encoder = Encoder(vocabulary)
     encoded = (encoder.encode(chat) for chat in chats(seed, left_out))

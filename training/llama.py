@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Attention(nn.Module):
         q = rotated(self._heads(self.q_proj(x)), cosine, sine)  # (batch, n_heads, n_tokens, head_dim)
         k = rotated(self._heads(self.k_proj(x)), cosine, sine)  # (batch, n_kv_heads, n_tokens, head_dim)
         v = self._heads(self.v_proj(x))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(shape.d_ffn, shape.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -92,7 +92,7 @@ class Llama(nn.Module):
         x = self.embed_tokens(ids)
         for layer in self.layers:
             x = layer(x, cosine, sine)
-        return F.linear(self.norm(x), self.embed_tokens.weight)
+        return functional.linear(self.norm(x), self.embed_tokens.weight)
 
     def n_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

@@ -48,9 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where all files go")
     parser.add_argument("--tokens", type=int, default=Plan.n_tokens, help="how much to train on")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="bfloat16 is faster on CPUs that have it"
-    )
+    precision_help = "bfloat16 is faster on CPUs that have it"
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help=precision_help)
     return parser
 
 

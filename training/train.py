@@ -13,24 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from .data_set import read_data_set
 from .llama import Llama, Shape
 
 _WEIGHT_OF_OTHERS = 0.1
-_SAVE_EVERY = 200
-_REPORT_EVERY = 50
+_SAVE_EVERY = 400
+_REPORT_EVERY = 100
 _N_CHECK_TOKENS = 32_768
 
 
 @dataclass(frozen=True)
 class Plan:
-    n_tokens: int = 8_000_000
-    batch_tokens: int = 4096
+    n_tokens: int = 6_600_000
+    batch_tokens: int = 2048
     short_window: int = 256
     share_of_long_windows: float = 0.12
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 2e-3
     last_rate_share: float = 0.03
     warm_up_steps: int = 100
     weight_decay: float = 0.1
@@ -124,7 +124,7 @@ class Trainer:
     def _losses(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.model(x)
-        return F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
+        return functional.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none").view_as(y)
 
     def _report(self, loss: float, checked: float | None, rate: float) -> None:
         line = {"step": self.step, "tokens": self.step * self.plan.batch_tokens, "loss": round(loss, 4)}
@@ -137,7 +137,8 @@ class Trainer:
 
     def _save(self) -> None:
         partial = self._state.with_suffix(".partial")
-        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}, partial)
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        torch.save(state, partial)
         partial.rename(self._state)
 
     def _resume(self) -> None:

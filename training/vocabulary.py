@@ -16,7 +16,8 @@ _SEED = 1
 
 def train_vocabulary(target: Path, size: int) -> None:
     """Write a SentencePiece model of `size` pieces, learned from chats, to `target`."""
-    lines = [line for chat in islice(chats(_SEED, frozenset()), _N_CHATS) for m in chat for line in m["content"].split("\n")]
+    texts = [message["content"] for chat in islice(chats(_SEED, frozenset()), _N_CHATS) for message in chat]
+    lines = [line for text in texts for line in text.split("\n")]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),

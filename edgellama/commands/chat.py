@@ -1,4 +1,4 @@
-"""`edgellama chat MODEL`: talk with a model at a terminal, or answer messages from a pipe."""
+"""`edgellama chat [MODEL]`: talk with a model at a terminal, or answer messages from a pipe."""
 
 import argparse
 import sys
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "%(prog)s MODEL [options]"
-    parser.add_argument(
-        "model", metavar="MODEL", nargs="?", help="a GGUF file (of several, the first) or a pulled model"
-    )
+    parser.usage = "%(prog)s [MODEL] [options]"
+    model_help = "a GGUF file (of several, the first) or a pulled model (default: the small demo that comes along)"
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=model_help)
     prompt.add_arguments(parser)
     parser.add_argument("--lines", action="store_true", help="every line of standard input is a message")
     chat = parser.add_argument_group("the chat")
@@ -46,8 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Chat until there are no more messages; 0, or 130 after Ctrl-C in a pipe. Raises EdgellamaError."""
-    if args.model is None:
-        raise UsageError("a model file is needed: edgellama chat MODEL.gguf")
     has_text = prompt.is_given(args)
     if args.lines and has_text:
         raise UsageError("--lines reads standard input, in place of --prompt and --file")

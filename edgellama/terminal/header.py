@@ -4,6 +4,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgellama.bundled import REAL_MODEL, is_bundled
 from edgellama.terminal.safe_text import safe_line
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def facts(conversation: "Conversation") -> dict[str, str]:
 
 def warning(conversation: "Conversation") -> str | None:
     """What a person has to know who wonders about the answers."""
+    if is_bundled(conversation.model.file.path):
+        return f"this is the tiny demo that comes with edgellama; for a real model: edgellama pull {REAL_MODEL}"
     if conversation.template.origin != "none":
         return None
     return "this file has no chat template: the model sees the texts alone (--template NAME gives it one)"

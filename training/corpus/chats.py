@@ -7,7 +7,7 @@ from .facts import fact
 from .names import introduction, recall
 from .noise import typed
 from .stories import story
-from .topics import read_topics
+from .topics import all_topics
 
 Message = dict[str, str]
 
@@ -23,7 +23,17 @@ _SYSTEM = (
     "Write a commit message.",
     "Answer like a teacher.",
 )
-_SHARES = {"topics": 78, "fact": 9, "story": 8, "introduction": 3, "recall": 2}
+_SHARES = {"topic": 75, "fact": 14, "story": 6, "introduction": 3, "recall": 2}
+_ANOTHER = (
+    "Another one",
+    "Another one, please.",
+    "One more",
+    "One more, please!",
+    "Again",
+    "Another",
+    "more",
+    "next one",
+)
 
 
 def chats(seed: int, left_out: frozenset[str]) -> Iterator[list[Message]]:
@@ -42,10 +52,9 @@ def _chat(rng: random.Random, left_out: frozenset[str]) -> list[Message]:
     messages: list[Message] = []
     if rng.random() < 0.2:
         messages.append({"role": "system", "content": rng.choice(_SYSTEM)})
-    n_turns = min(1 + int(rng.expovariate(0.45)), 12)
-    name = None
-    for _ in range(n_turns):
-        question, answer, name = _exchange(name, rng)
+    teller = _Teller(rng)
+    for _ in range(min(1 + int(rng.expovariate(0.45)), 12)):
+        question, answer = teller.exchange()
         if plain(question) in left_out:
             continue
         messages.append({"role": "user", "content": typed(question, rng)})
@@ -53,14 +62,36 @@ def _chat(rng: random.Random, left_out: frozenset[str]) -> list[Message]:
     return messages
 
 
-def _exchange(name: str | None, rng: random.Random) -> tuple[str, str, str | None]:
-    kind = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-    if kind == "introduction":
-        return introduction(rng)
-    if kind == "recall" or (name is not None and rng.random() < 0.2):
-        return *recall(name, rng), name
-    if kind == "topics":
-        topics = read_topics()
-        topic = rng.choices(topics, [topic.weight for topic in topics])[0]
-        return *topic.exchange(rng), name
-    return *(fact(rng) if kind == "fact" else story(rng)), name
+class _Teller:
+    """Makes the exchanges of one chat, and knows what was in it that a later question may go back to."""
+
+    def __init__(self, rng: random.Random):
+        self._rng = rng
+        self._name: str | None = None
+        self._last = ""
+
+    def exchange(self) -> tuple[str, str]:
+        rng = self._rng
+        if self._last == "story" and rng.random() < 0.2:
+            return rng.choice(_ANOTHER), story(rng)[1]
+        if self._name and rng.random() < 0.2:
+            return recall(self._name, rng)
+        self._last = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
+        return getattr(self, f"_{self._last}")()
+
+    def _topic(self) -> tuple[str, str]:
+        topics = all_topics()
+        return self._rng.choices(topics, [topic.weight for topic in topics])[0].exchange(self._rng)
+
+    def _fact(self) -> tuple[str, str]:
+        return fact(self._rng)
+
+    def _story(self) -> tuple[str, str]:
+        return story(self._rng)
+
+    def _introduction(self) -> tuple[str, str]:
+        question, answer, self._name = introduction(self._rng)
+        return question, answer
+
+    def _recall(self) -> tuple[str, str]:
+        return recall(self._name, self._rng)

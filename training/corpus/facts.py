@@ -27,9 +27,12 @@ _OPPOSITES = {
     "fast": "slow", "old": "young", "happy": "sad", "long": "short", "open": "closed", "yes": "no", "rich": "poor",
     "hard": "soft", "full": "empty", "high": "low", "light": "dark", "wet": "dry", "early": "late", "in": "out",
 }  # fmt: skip
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-_MONTHS = "January February March April May June July August September October November December".split()
-_NUMBERS = "zero one two three four five six seven eight nine ten".split()
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_MONTHS = [
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+]  # fmt: skip
+_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def fact(rng: random.Random) -> Exchange:
@@ -45,14 +48,18 @@ def _colour(rng: random.Random) -> Exchange:
 
 def _sound(rng: random.Random) -> Exchange:
     animal, sound = rng.choice(list(_SOUNDS.items()))
-    pattern = f"What (sound|noise) does (a|the) {animal} make?|What does (a|the) {animal} say?|How does a {animal} sound?"
+    pattern = (
+        f"What (sound|noise) does (a|the) {animal} make?|What does (a|the) {animal} say?|How does a {animal} sound?"
+    )
     return _ask(pattern, rng), f"{sound}! says the {animal}."
 
 
 def _legs(rng: random.Random) -> Exchange:
     animal, number = rng.choice(list(_LEGS.items()))
     article = "An" if animal[0] in "aeiou" else "A"
-    return _ask(f"How many legs (does (a|an) {animal} have|has a {animal})?", rng), f"{article} {animal} has {number} legs."
+    return _ask(
+        f"How many legs (does (a|an) {animal} have|has a {animal})?", rng
+    ), f"{article} {animal} has {number} legs."
 
 
 def _opposite(rng: random.Random) -> Exchange:
@@ -67,7 +74,9 @@ def _following(rng: random.Random) -> Exchange:
     names = rng.choice((_DAYS, _MONTHS))
     index, step, side = rng.randrange(len(names)), *rng.choice(((1, "after"), (-1, "before")))
     kind = "day" if names is _DAYS else "month"
-    question = _ask(f"(What|Which) {kind} (comes|is) {side} {names[index]}?|What (comes|is) {side} {names[index]}?", rng)
+    question = _ask(
+        f"(What|Which) {kind} (comes|is) {side} {names[index]}?|What (comes|is) {side} {names[index]}?", rng
+    )
     return question, f"{names[(index + step) % len(names)]} comes {side} {names[index]}."
 
 
@@ -83,7 +92,9 @@ def _lists(rng: random.Random) -> Exchange:
     }
     names, answer = rng.choice(list(lists.items()))
     name = rng.choice(_top_level(names))
-    pattern = f"(Name|List|Tell me|Say|Give me) {name}(| please).|What are {name}?|(Can you|Do you) (say|know|name) {name}?"
+    pattern = (
+        f"(Name|List|Tell me|Say|Give me) {name}(| please).|What are {name}?|(Can you|Do you) (say|know|name) {name}?"
+    )
     return _ask(pattern, rng), f"{answer}."
 
 
@@ -140,5 +151,5 @@ def _top_level(pattern: str) -> list[str]:
 
 
 _KINDS: dict[Callable[[random.Random], Exchange], int] = {
-    _colour: 3, _sound: 2, _legs: 2, _opposite: 2, _following: 2, _lists: 3, _how_many: 2, _count: 2, _sum: 6,
+    _colour: 3, _sound: 2, _legs: 2, _opposite: 2, _following: 2, _lists: 3, _how_many: 2, _count: 2, _sum: 12,
 }  # fmt: skip

@@ -6,7 +6,8 @@ from .patterns import expand
 from .words import NAMES, word
 
 _SAY = (
-    "(My name is|I am|I'm|Call me|I am called|You can call me|The name is|Hi, I am|Hello, I'm|Hello, my name is|my name's|Hi, my name is|This is) {name}(.|!|)",
+    "(My name is|I am|I'm|Call me|I am called|You can call me|The name is|my name's|This is) {name}(.|!|)",
+    "(Hi, I am|Hello, I'm|Hello, my name is|Hi, my name is) {name}(.|!|)",
 )
 _ASK = (
     "(What is|What's|Do you know|Do you remember|Can you say|Tell me|Say|Did you forget) my name(?|)",

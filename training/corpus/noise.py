@@ -3,11 +3,25 @@
 import random
 
 _BEFORE = (
-    "hi, ", "Hi! ", "hey, ", "hello, ", "Hello! ", "ok, ", "ok ", "so ", "and ", "well, ", "please ", "Please, ", "now ",
-    "tell me, ", "Tell me: ", "quick question: ", "Question: ", "one more question: ", "but ", "So, ", "Thanks! ",
-    "thank you. ", "Cool. ", "I see. ", "hm, ", "just wondering, ", "great, ", "I want to know: ", "sorry, ", "edgellama, ",
+    "hi, ", "Hi! ", "hey, ", "hello, ", "Hello! ", "ok, ", "ok ", "so ", "and ", "well, ", "please ",
+    "Please, ", "now ", "tell me, ", "Tell me: ", "quick question: ", "Question: ", "one more question: ", "but ", "So, ", 
+    "Thanks! ", "thank you. ", "Cool. ", "I see. ", "hm, ", "just wondering, ", "great, ", "I want to know: ", "sorry, ",
+    "edgellama, ",
 )  # fmt: skip
-_AFTER = (" please", ", please", " please?", " thanks", ", thank you", " now", " then", ", friend", " :)", "!", "??", " ...")
+_AFTER = (
+    " please",
+    ", please",
+    " please?",
+    " thanks",
+    ", thank you",
+    " now",
+    " then",
+    ", friend",
+    " :)",
+    "!",
+    "??",
+    " ...",
+)
 
 
 def typed(text: str, rng: random.Random) -> str:
@@ -34,4 +48,5 @@ def _with_slip(text: str, rng: random.Random) -> str:
     if len(places) < 4:
         return text
     i = rng.choice(places)
-    return rng.choice((text[:i] + text[i + 1 :], text[:i] + text[i] + text[i:], text[:i] + text[i + 1] + text[i] + text[i + 2 :]))
+    here, following, rest = text[i], text[i + 1], text[i + 2 :]
+    return text[:i] + rng.choice((following, here + here + following, following + here)) + rest

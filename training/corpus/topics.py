@@ -25,8 +25,13 @@ class Topic:
 
 
 @cache
-def read_topics() -> list[Topic]:
-    return [topic for path in sorted(FOLDER.glob("*.txt")) for topic in _parse(path.read_text(encoding="utf-8"))]
+def all_topics() -> list[Topic]:
+    return [topic for path in sorted(FOLDER.glob("*.txt")) for topic in read_topics(path)]
+
+
+@cache
+def read_topics(path: Path) -> list[Topic]:
+    return _parse(path.read_text(encoding="utf-8"))
 
 
 def _parse(text: str) -> list[Topic]:
