@@ -105,7 +105,6 @@ def test_help_tells_the_real_defaults(edgellama, command):
         (["generate", "m", "-p", "a", "--logit-bias", "7"], "--logit-bias: invalid ID=BIAS value: '7'"),
         (["generate", "m", "-p", "a", "--logprobs", "2"], "--logprobs needs --json"),
         (["generate", "m", "-p", "a", "--json-schema", "s", "--grammar", "g"], "not allowed with"),
-        (["chat"], "a model file is needed: edgellama chat MODEL.gguf"),
         (["chat", "m", "--lines", "-p", "a"], "--lines reads standard input"),
         (["logits", "m", "-p", "a"], "required: -o"),
         (["logits", "m", "--ids", "1,x", "-o", "f"], "'1,x' is no list of token ids"),

@@ -42,7 +42,7 @@ def write_gguf(checkpoint: Path, target: Path) -> None:
     """Convert the checkpoint to Q8_0, as `edgellama convert` does, with words about it in the metadata."""
     conversion = plan_conversion(checkpoint, ConvertOptions("q8_0", NAME))
     about = {"general.author": _AUTHOR, "general.description": _DESCRIPTION, "general.languages": ["en"]}
-    write_conversion(replace(conversion, metadata={**conversion.metadata, **about}), target)
+    write_conversion(replace(conversion, metadata={**about, **conversion.metadata}), target)
 
 
 def _config(shape: Shape) -> dict:

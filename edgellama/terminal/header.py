@@ -29,7 +29,7 @@ def facts(conversation: "Conversation") -> dict[str, str]:
 def warning(conversation: "Conversation") -> str | None:
     """What a person has to know who wonders about the answers."""
     if is_bundled(conversation.model.file.path):
-        return f"this is the tiny demo that comes with edgellama; for a real model: edgellama pull {REAL_MODEL}"
+        return f"this is the tiny demo model that comes with edgellama; a real one:\nedgellama pull {REAL_MODEL}"
     if conversation.template.origin != "none":
         return None
     return "this file has no chat template: the model sees the texts alone (--template NAME gives it one)"
