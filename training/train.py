@@ -1,11 +1,10 @@
-"""Training: AdamW with a warm-up and a cosine, one pass over text that never repeats as a whole.
+"""Training: AdamW with a rate that rises, stays and falls, one pass over text that never repeats as a whole.
 
 Most of it sees short windows, which are cheap; the last part sees windows of the whole context. The loss counts the
 model's own words; those of the others count a little, because they too teach what words belong together.
 """
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,12 +25,13 @@ _N_CHECK_TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Plan:
-    n_tokens: int = 6_600_000
+    n_tokens: int = 5_000_000
     batch_tokens: int = 2048
     short_window: int = 256
-    share_of_long_windows: float = 0.12
+    share_of_long_windows: float = 0.1
     learning_rate: float = 2e-3
-    last_rate_share: float = 0.03
+    last_rate_share: float = 0.02
+    share_of_falling_rate: float = 0.4
     warm_up_steps: int = 100
     weight_decay: float = 0.1
     seed: int = 1
@@ -41,11 +41,9 @@ class Plan:
         return self.n_tokens // self.batch_tokens
 
     def rate(self, step: int) -> float:
-        if step < self.warm_up_steps:
-            return self.learning_rate * (step + 1) / self.warm_up_steps
-        share = (step - self.warm_up_steps) / max(1, self.n_steps - self.warm_up_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * share))
-        return self.learning_rate * (self.last_rate_share + (1 - self.last_rate_share) * cosine)
+        """Up, level, and down in a line, so that a longer plan begins as a shorter one does (Hu et al. 2024)."""
+        down = (self.n_steps - step) / (self.n_steps * self.share_of_falling_rate)
+        return self.learning_rate * min(1.0, (step + 1) / self.warm_up_steps, max(down, self.last_rate_share))
 
     def window(self, step: int, context: int) -> int:
         """Tokens of each window of a step."""

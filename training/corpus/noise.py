@@ -3,25 +3,15 @@
 import random
 
 _BEFORE = (
-    "hi, ", "Hi! ", "hey, ", "hello, ", "Hello! ", "ok, ", "ok ", "so ", "and ", "well, ", "please ",
-    "Please, ", "now ", "tell me, ", "Tell me: ", "quick question: ", "Question: ", "one more question: ", "but ", "So, ", 
-    "Thanks! ", "thank you. ", "Cool. ", "I see. ", "hm, ", "just wondering, ", "great, ", "I want to know: ", "sorry, ",
-    "edgellama, ",
+    "hi, ", "Hi! ", "hey, ", "hello, ", "Hello! ", "ok, ", "ok ", "so ", "and ", "well, ", "please ", "Please, ",
+    "now ", "tell me, ", "Tell me: ", "quick question: ", "Question: ", "one more question: ", "but ", "So, ",
+    "Thanks! ", "thank you. ", "Cool. ", "I see. ", "hm, ", "just wondering, ", "great, ", "I want to know: ",
+    "sorry, ", "edgellama, ",
 )  # fmt: skip
 _AFTER = (
-    " please",
-    ", please",
-    " please?",
-    " thanks",
-    ", thank you",
-    " now",
-    " then",
-    ", friend",
-    " :)",
-    "!",
-    "??",
+    " please", ", please", " please?", " thanks", ", thank you", " now", " then", ", friend", " :)", "!", "??",
     " ...",
-)
+)  # fmt: skip
 
 
 def typed(text: str, rng: random.Random) -> str:
