@@ -70,7 +70,9 @@ def test_a_chat_of_many_turns(model):
     """Every first question again, all in one chat: what was said before does not confuse it much."""
     chat = edgellama.Conversation(model, temperature=0, on_full="shift")
     texts = [chat.send(entry["question"]).run().text for entry in FIRST_QUESTIONS]
-    right = [all(part in text for part in entry["contains"]) for entry, text in zip(FIRST_QUESTIONS, texts, strict=True)]
+    right = [
+        all(part in text for part in entry["contains"]) for entry, text in zip(FIRST_QUESTIONS, texts, strict=True)
+    ]
     assert sum(right) >= 18
 
 

@@ -11,8 +11,8 @@ from edgellama import arch, cli, formats
 from edgellama.simd.target import TARGETS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
-TOP_FOLDERS = ("edgellama", "bench", "tests", "quant", "converters", "docs", ".ci")
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("training/*.md"), *REPOSITORY.glob("docs/**/*.md")])
+TOP_FOLDERS = ("edgellama", "bench", "tests", "quant", "converters", "training", "docs", ".ci")
 CPU = REPOSITORY / "edgellama" / "cpu"
 
 
