@@ -50,6 +50,7 @@ def test_runtime_file_imports(path):
     packages = imported_packages(path)
     if path.relative_to(RUNTIME).parts[0] != "commands":
         assert not packages & TOOLS, "an app that embeds edgellama may have packages of these names"
+    assert "training" not in packages, "it is not installed"
     if "numba" in packages:
         assert may_import_numba(path), "Numba is for the compiler, simd/ and kernels only"
 

@@ -25,7 +25,7 @@ _N_CHECK_TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Plan:
-    n_tokens: int = 5_300_000
+    n_tokens: int = 5_600_000
     batch_tokens: int = 2048
     short_window: int = 256
     share_of_long_windows: float = 0.1
@@ -60,6 +60,7 @@ class Trainer:
         self.model = Llama(shape).to(self.device)
         self.optimizer = torch.optim.AdamW(_groups(self.model, plan.weight_decay), plan.learning_rate, (0.9, 0.98))
         self.step = 0
+        self._begin = 0  # the token that chats begin with, from the data set
         self._state = folder / "state.pt"
         if self._state.exists():
             self._resume()
@@ -67,6 +68,7 @@ class Trainer:
     def run(self, train: Path, check: Path) -> Llama:
         """Train to the end of the plan on the data set `train`; `check` has text that is not trained on."""
         ids, own = read_data_set(train)
+        self._begin = int(ids[0])
         begin, first = time.monotonic(), self.step
         losses: list[float] = []
         while self.step < self.plan.n_steps:
@@ -112,7 +114,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
         losses = self._losses(x, y)
-        weights = torch.where(is_own, 1.0, _WEIGHT_OF_OTHERS)
+        weights = torch.where(is_own, 1.0, _WEIGHT_OF_OTHERS) * (y != self._begin)  # chats may end anywhere
         ((losses * weights).sum() / weights.sum()).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

@@ -97,6 +97,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     sample_options.check(options)
     if args.tools:
         options["tools"] = sample_options.read_json(args.tools)
+    if args.model is None:
+        options.setdefault("on_full", "shift")  # the context of the model that comes along is short
     return options | {"system": args.system, "template": args.template, "max_tokens": args.max_tokens}
 
 
