@@ -14,7 +14,7 @@ from .corpus.chats import Message, chats
 from .vocabulary import BEGIN, END, ROLES
 
 _SHARE_OF_CUT_CHATS = 0.88
-_WORDS_OF_CUT_ANSWERS = (4, 12)  # tokens, at least and at most
+_WORDS_OF_CUT_ANSWERS = (6, 18)  # tokens, at least and at most
 
 
 class Encoder:

@@ -25,7 +25,7 @@ _N_CHECK_TOKENS = 32_768
 
 @dataclass(frozen=True)
 class Plan:
-    n_tokens: int = 5_600_000
+    n_tokens: int = 6_100_000
     batch_tokens: int = 2048
     short_window: int = 256
     share_of_long_windows: float = 0.1

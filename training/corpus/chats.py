@@ -23,7 +23,7 @@ _SYSTEM = (
     "Write a commit message.",
     "Answer like a teacher.",
 )
-_SHARES = {"topic": 75, "fact": 14, "story": 6, "introduction": 3, "recall": 2}
+_SHARES = {"topic": 66, "fact": 19, "story": 10, "introduction": 3, "recall": 2}
 _ANOTHER = (
     "Another one",
     "Another one, please.",

@@ -151,5 +151,5 @@ def _top_level(pattern: str) -> list[str]:
 
 
 _KINDS: dict[Callable[[random.Random], Exchange], int] = {
-    _colour: 3, _sound: 2, _legs: 2, _opposite: 2, _following: 2, _lists: 3, _how_many: 2, _count: 2, _sum: 12,
+    _colour: 3, _sound: 2, _legs: 2, _opposite: 2, _following: 2, _lists: 3, _how_many: 2, _count: 2, _sum: 20,
 }  # fmt: skip
