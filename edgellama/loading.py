@@ -22,7 +22,6 @@ def load(
 ) -> Model:  # fmt: skip
     """Load a GGUF model: a file, or by its name one that `edgellama pull` stored; without either, the small demo.
 
-
     `threads`: worker threads (default: measured or known best for this device). `context`: positions per sequence
     (default: the model's, at most 4096). `kv_type`: "f16", "q8_0" or "f32". `repack=False` computes from the mapped
     file: slower, but needs no memory for weights. `sequences`: how many sessions may be open besides the model's own.
