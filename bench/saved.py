@@ -16,6 +16,7 @@ from edgellama.errors import EdgellamaError
 
 SCHEMA = 1
 MOST_BYTES = 64 << 20
+MOST_SAMPLES = 1000  # of one result
 MOST_CHARACTERS = 200  # of a text that is shown
 LARGEST = 1e18  # no device has, does or takes more of anything
 OWN_RUNTIME = "edgellama"
@@ -32,6 +33,7 @@ class SavedResult:
     n_batch: int
     n_threads: int
     type_k: str
+    samples_ts: tuple[float, ...]  # of each repetition; empty in a record that lacks them
     median_ts: float
     stddev_ts: float | None
     limit: str
@@ -56,6 +58,7 @@ class SavedPeer:
     runtime: str
     version: str
     results: tuple[SavedResult, ...]
+    error: str = ""  # why it has no results, or not all
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,12 @@ def _positive(value: Any) -> float | None:
     return found if found is not None and found > 0 else None
 
 
+def _samples(values: Any) -> tuple[float, ...]:
+    """All or none: a part of the repetitions would look surer than they were."""
+    found = [_positive(value) for value in values] if isinstance(values, list) and len(values) <= MOST_SAMPLES else []
+    return tuple(value for value in found if value) if all(found) else ()
+
+
 def _result(row: Any) -> SavedResult | None:
     if not isinstance(row, dict) or not text(row.get("test")) or _positive(row.get("median_ts")) is None:
         return None
@@ -148,6 +157,7 @@ def _result(row: Any) -> SavedResult | None:
         test=text(row["test"]),
         **{name: _whole(row.get(name)) for name in ("n_prompt", "n_gen", "n_depth", "n_batch", "n_threads")},
         type_k=text(row.get("type_k")),
+        samples_ts=_samples(row.get("samples_ts")),
         median_ts=float(row["median_ts"]),
         stddev_ts=number(row.get("stddev_ts")),
         limit=text(row.get("limit")),
@@ -164,7 +174,10 @@ def _results(rows: Any) -> tuple[SavedResult, ...]:
 
 def _peers(entries: Any) -> tuple[SavedPeer, ...]:
     found = (entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
-    return tuple(SavedPeer(text(e.get("runtime")), text(e.get("version")), _results(e.get("results"))) for e in found)
+    return tuple(
+        SavedPeer(text(e.get("runtime")), text(e.get("version")), _results(e.get("results")), text(e.get("error")))
+        for e in found
+    )
 
 
 def _sustain(points: Any) -> tuple[dict[str, Any], ...]:
