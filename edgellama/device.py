@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from edgellama import system
 
@@ -142,23 +142,62 @@ def cpu_model(root: Path = Path("/")) -> str:
     return platform.processor() or platform.machine()
 
 
+class Placement(NamedTuple):
+    """So many worker threads on these logical CPUs; on all that the process may use if none are named.
+
+    Placements sort by what they take from other programs, the modest first.
+    """
+
+    threads: int
+    cpus: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Placement | None:
+        if not isinstance(entry, list) or len(entry) != 2:
+            return None
+        threads, cpus = entry
+        if not _is_thread_count(threads) or not isinstance(cpus, list) or not all(map(_is_cpu, cpus)):
+            return None
+        return cls(threads, tuple(sorted(cpus)))
+
+    def within(self, usable: Iterable[int]) -> Placement:
+        """The same, without its CPUs where this process may not use all of them."""
+        return self if set(self.cpus) <= set(usable) else Placement(self.threads)
+
+
 @dataclass(frozen=True)
 class DeviceSettings:
-    """What measuring found best on this device; None where nothing was measured."""
+    """What measuring found best on this device; None where nothing was measured.
+
+    `decode_threads` comes from the first steps of a large model. `prefill` and `decode` were tuned on request, and hold
+    for every model.
+    """
 
     decode_threads: int | None = None
     read_bytes_per_second: float | None = None  # from memory, with all fast cores
+    prefill: Placement | None = None
+    decode: Placement | None = None
+
+    @classmethod
+    def given(cls, threads: int) -> DeviceSettings:
+        """A number that the user chose, for everything."""
+        return cls(prefill=Placement(threads), decode=Placement(threads))
 
     @classmethod
     def from_json(cls, entry: Any) -> DeviceSettings:
         """Keep what makes sense: the file may be damaged, hand-edited, or written by a later version."""
         if not isinstance(entry, dict):
             return cls()
-        return cls(**{name: entry[name] for name, is_sound in _SOUND.items() if is_sound(entry.get(name))})
+        tuned = {name: Placement.from_json(entry.get(name)) for name in ("prefill", "decode")}
+        return cls(**{name: entry[name] for name, is_sound in _SOUND.items() if is_sound(entry.get(name))}, **tuned)
 
 
 def _is_thread_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_THREADS
+
+
+def _is_cpu(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_rate(value: Any) -> bool:
@@ -215,8 +254,11 @@ def thread_candidates(topology: Topology | None = None, usable: Iterable[int] | 
     return sorted({count for count in (-(-fast // 2), fast, cores, limit) if 1 <= count <= limit})
 
 
-def fastest(rates: dict[int, list[float]]) -> int:
-    """The thread count with the best median rate (steps per second), fewer threads winning within 3 %."""
-    medians = {count: statistics.median(values) for count, values in sorted(rates.items())}
+Choice = TypeVar("Choice", int, Placement)
+
+
+def fastest(rates: dict[Choice, list[float]]) -> Choice:
+    """The choice with the best median rate (steps per second), the modest winning within 3 %."""
+    medians = {choice: statistics.median(values) for choice, values in sorted(rates.items())}
     best = max(medians.values())
-    return next(count for count, rate in medians.items() if rate * WORTHWHILE_GAIN >= best)
+    return next(choice for choice, rate in medians.items() if rate * WORTHWHILE_GAIN >= best)

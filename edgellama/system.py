@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -194,6 +194,34 @@ def usable_cpus() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def can_place_threads() -> bool:
+    """Whether this system lets a program choose the CPUs of its threads."""
+    return hasattr(os, "sched_setaffinity")
+
+
+def place_thread(native_id: int, cpus: Iterable[int]) -> bool:
+    """Let a thread of this process run on these logical CPUs only; 0 is the calling thread."""
+    if not can_place_threads():
+        return False
+    try:
+        os.sched_setaffinity(native_id, cpus)
+    except (OSError, ValueError, OverflowError):  # a CPU that went away, a sandbox that forbids the call
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def calling_thread_on(cpus: Iterable[int]) -> Iterator[None]:
+    """The calling thread runs on these logical CPUs during the block, and where it ran before afterwards."""
+    before = usable_cpus()
+    is_placed = place_thread(0, cpus)
+    try:
+        yield
+    finally:
+        if is_placed:
+            place_thread(0, before)
 
 
 def sysctl_integer(name: str) -> int | None:

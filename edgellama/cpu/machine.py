@@ -10,6 +10,7 @@ import numpy as np
 from .. import device, ops, system
 from ..cache_layout import padded
 from ..config import ModelConfig
+from ..device import DeviceSettings, Placement
 from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from ..kv_cache import page_bytes
 from ..ops import ACTIVATION, CACHE, CONSTANT, NONE, PRIVATE, WEIGHT
@@ -35,13 +36,15 @@ class CpuMachine:
     ):  # fmt: skip
         self.kernels, self.program, self.frame = kernels, program, frame
         self._keep: list[np.ndarray] = []  # memory that bound addresses point into
-        self.prefill_threads = threads or device.default_thread_count()
-        self._allocate_weights(self.prefill_threads, progress)
+        settings = DeviceSettings.given(threads) if threads else device.load_settings()
+        prefill = settings.prefill or Placement(device.default_thread_count())
+        candidates = [settings.decode.threads] if settings.decode else device.thread_candidates()
+        self._allocate_weights(prefill.threads, progress)
         self._allocate_cache(n_pages)
         self._allocate_buffers()
-        candidates = [threads] if threads else device.thread_candidates()
-        self.workers = self._make_workers(max(*candidates, self.prefill_threads))
-        self._choose_decode_threads(candidates)
+        self.workers = self._make_workers(max(*candidates, prefill.threads))
+        self._choose_decode_threads(candidates, settings.decode_threads)
+        self.place(prefill, settings.decode)
         self.bound = self._bind()
         self.logits = self._view_array(program.logits, frame.max_rows)  # (max_rows, vocab)
         self.hidden = self._view_array(program.hidden, frame.max_rows)  # (max_rows, d_model)
@@ -49,9 +52,10 @@ class CpuMachine:
     def run(self) -> np.ndarray | None:
         """Run the frame; float32 (n_rows, vocab), valid until the next run, or None if cancel() was called."""
         is_decode = self.frame.n_tokens == 1
-        n_active = (self.trial or self.worker_count).current if is_decode else self.prefill_threads
+        n_active = (self.trial or self.worker_count).current if is_decode else self.prefill.threads
+        cpus = self.decode_cpus if is_decode else self.prefill.cpus
         with StepClock() as clock:
-            is_complete = self.workers.run(self.bound, self.frame.header.ctypes.data, n_active)
+            is_complete = self.workers.run(self.bound, self.frame.header.ctypes.data, n_active, cpus)
         if not is_complete:
             return None
         if is_decode:
@@ -68,7 +72,8 @@ class CpuMachine:
 
     def run_part(self, first: int, end: int) -> bool:
         """Run the ops first..end of the frame; False if cancel() was called."""
-        return self.workers.run(self.bound[first:end], self.frame.header.ctypes.data, self.prefill_threads)
+        prefill = self.prefill
+        return self.workers.run(self.bound[first:end], self.frame.header.ctypes.data, prefill.threads, prefill.cpus)
 
     def rows(self, view: View) -> np.ndarray:
         """What a view of floats holds for the frame's rows, float32 (n_rows, width), valid until the next run.
@@ -85,13 +90,23 @@ class CpuMachine:
             size = sizes[index % len(sizes)]
             yield np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address + page * size))
 
-    def _choose_decode_threads(self, candidates: list[int]) -> None:
-        """Start with what was measured on this device, or measure now.
+    def place(self, prefill: Placement, decode: Placement | None = None) -> None:
+        """Say where runs of many tokens compute and, if decode is given, where decode steps do.
+
+        Neither may have more threads than there are workers.
+        """
+        usable = system.usable_cpus()
+        self.prefill = prefill.within(usable)
+        self.decode_cpus = decode.within(usable).cpus if decode else ()
+        if decode:
+            self.worker_count, self.trial = WorkerCount(decode.threads), None
+
+    def _choose_decode_threads(self, candidates: list[int], saved: int | None) -> None:
+        """Start with what earlier loads measured on this device, or measure now.
 
         A small model is measured each time: its best number is its own.
         """
-        saved = device.load_settings().decode_threads if self._is_large else None
-        start = saved if saved in candidates else None
+        start = saved if self._is_large and saved in candidates else None
         self.worker_count = WorkerCount(candidates[-1], start)
         self.trial = ThreadTrial(candidates) if len(candidates) > 1 and not start else None
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Workers:
 
     def __init__(self, kernels, count: int, scratch_bytes: int, private_bytes: int):
         self.kernels, self.count = kernels, min(count, device.MOST_THREADS)
+        self.usable_cpus = system.usable_cpus()
         self.scratch_bytes, self.private_bytes = scratch_bytes, private_bytes
         self.pool = np.zeros(1, POOL)
         self.states = system.allocate(self.count * WORKER.itemsize, huge=False).view(WORKER)
@@ -50,6 +52,7 @@ class Workers:
         ]
         for thread in self.threads:
             thread.start()
+        self.cpus: tuple[int, ...] = ()  # that they are confined to, if any
         # Threads know addresses only: what lies there must outlive them, also if nobody calls stop().
         stop = self.kernels.function("stop_workers", 1)
         kept = (self.pool, self.states, self.memory, self.kernels)
@@ -65,16 +68,27 @@ class Workers:
             state["private_begin"], state["private_end"] = begin, begin + self.private_bytes
             state["private_shift"] = self.memory[index].ctypes.data + self.scratch_bytes - begin
 
-    def run(self, program: np.ndarray, frame: int, n_active: int) -> bool:
-        """Walk a bound program with the first n_active workers; False if cancel() was called, and clears that."""
+    def run(self, program: np.ndarray, frame: int, n_active: int, cpus: tuple[int, ...] = ()) -> bool:
+        """Walk a bound program with the first n_active workers; False if cancel() was called, and clears that.
+
+        `cpus`: the logical CPUs that may take part, if not all.
+        """
         if self.process != os.getpid():
             self._after_fork()
         pool = self.pool[0]
         pool["program"], pool["n_ops"], pool["frame"] = program.ctypes.data, len(program), frame
-        self._run(self._address(0), n_active)
+        if cpus != self.cpus:
+            self._place(cpus)
+        with system.calling_thread_on(cpus) if cpus else nullcontext():
+            self._run(self._address(0), n_active)
         is_complete = not pool["cancel"]
         pool["cancel"] = 0
         return is_complete
+
+    def _place(self, cpus: tuple[int, ...]) -> None:
+        for thread in self.threads:
+            system.place_thread(thread.native_id, cpus or self.usable_cpus)
+        self.cpus = cpus
 
     def cancel(self) -> None:
         """Make the present run, or else the next, end soon and without a result; from any thread."""
