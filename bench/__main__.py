@@ -12,7 +12,6 @@ COMMANDS = {
     "synthesize": "write a GGUF model of a real shape with random weights",
     "peer": "measure llama.cpp alone on a GGUF file",
     "compare": "measure edgellama and llama.cpp on the same file, interleaved",
-    "tune": "find the fastest thread counts and core sets of this device, and store them",
     "limits": "measure memory bandwidth and arithmetic peaks of this machine",
     "startup": "time from process start to the first token",
     "memory": "peak memory of a load and a few tokens",

@@ -1,7 +1,8 @@
 """`edgellama bench compare A.json B.json …`: saved records side by side, against the first.
 
-A column is a record, or a peer inside one. Rows are matched by test, number of threads and type of the cache; with
-`--fastest` by test alone, with each column's fastest number of threads, as devices differ in their cores.
+A column is a record, or a peer inside one; a single record is compared with its peer. Rows are matched by test, number
+of threads and type of the cache; with `--fastest` by test alone, with each column's fastest number of threads, as
+devices differ in their cores.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,17 @@ Key = tuple[str, int | None, str]  # test, threads (None: the fastest of each co
 
 @dataclass(frozen=True)
 class Column:
-    name: str
-    device: str
     runtime: str
+    device: str
+    version: str  # of the runtime
     model: str
-    weights: float | None  # number of parameters
+    n_parameters: float | None
     results: dict[Key, SavedResult]
     error: str = ""
+    name: str = ""
 
     def is_other_model(self, first: Column) -> bool:
-        return (self.model, self.weights) != (first.model, first.weights)
+        return (self.model, self.n_parameters) != (first.model, first.n_parameters)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class Comparison:
 
 
 def compare(records: list[SavedRecord], fastest: bool = False) -> Comparison:
-    """Raises EdgellamaError if there is nothing to compare."""
+    """Against the first record, or of one record against its first peer.
+
+    Raises EdgellamaError if there is nothing to compare.
+    """
     columns = [column for record in records for column in _columns(record, fastest)]
     if len(columns) < 2:
         raise EdgellamaError("comparing needs two records, or one with a peer")
@@ -69,24 +74,23 @@ def compare(records: list[SavedRecord], fastest: bool = False) -> Comparison:
         raise EdgellamaError("these records hold no results")
     order = {test: index for index, test in enumerate(dict.fromkeys(key[0] for key in keys))}
     keys = sorted(keys, key=lambda key: (order[key[0]], key[1] or 0, key[2]))
-    return Comparison(tuple(_with_distinct_names(columns)), tuple(keys))
+    if len(records) == 1:
+        columns = [replace(column, name=column.runtime) for column in (*columns[1:], columns[0])]
+    else:
+        columns = _named(columns)
+    return Comparison(tuple(columns), tuple(keys))
 
 
 def _columns(record: SavedRecord, fastest: bool) -> list[Column]:
     """The record's own column, and one for each peer."""
+    device = record.device_name
     shared = (record.model_name, record.number_at("model", "n_parameters"))
     version = record.text_at("versions", "edgellama")
-    own = Column(
-        record.device_name, record.device_name, f"{OWN_RUNTIME} {version}".strip(), *shared,
-        _by_key(record.results, fastest),
-    )  # fmt: skip
+    own = Column(OWN_RUNTIME, device, version, *shared, _by_key(record.results, fastest))
     peers = [
-        Column(
-            peer.runtime or "a peer", record.device_name, f"{peer.runtime} {peer.version}".strip(), *shared,
-            _by_key(peer.results, fastest), peer.error,
-        )
+        Column(peer.runtime or "a peer", device, peer.version, *shared, _by_key(peer.results, fastest), peer.error)
         for peer in record.peers
-    ]  # fmt: skip
+    ]
     return [own, *peers]
 
 
@@ -99,19 +103,16 @@ def _by_key(results: tuple[SavedResult, ...], fastest: bool) -> dict[Key, SavedR
     return found
 
 
-def _with_distinct_names(columns: list[Column]) -> list[Column]:
-    """Columns of the same device are numbered, and a peer is named with its device if there are several."""
-    from dataclasses import replace
-
-    devices = {column.device for column in columns}
-    names = [c.name if c.name == c.device or len(devices) == 1 else f"{c.name} on {c.device}" for c in columns]
+def _named(columns: list[Column]) -> list[Column]:
+    """With names for people: the runtime inside one record, else the device; equal names are numbered."""
+    names = [c.device if c.runtime == OWN_RUNTIME else f"{c.runtime} on {c.device}" for c in columns]
     counts: dict[str, int] = {}
-    distinct = []
+    found = []
     for column, name in zip(columns, names, strict=True):
         counts[name] = counts.get(name, 0) + 1
         number = f" ({counts[name]})" if names.count(name) > 1 else ""
-        distinct.append(replace(column, name=f"{name}{number}"))
-    return distinct
+        found.append(replace(column, name=f"{name}{number}"))
+    return found
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -158,7 +159,10 @@ def _ratio_cell(comparison: Comparison, column: Column, key: Key) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     """What the columns are, and what the marks mean."""
     first = comparison.columns[0]
-    notes = [f"{column.name}: {column.runtime}, {column.model}" for column in comparison.columns]
+    notes = [
+        f"{column.name}: {column.runtime} {column.version}, {column.model}, {column.device}"
+        for column in comparison.columns
+    ]
     if any(column.is_other_model(first) for column in comparison.columns):
         notes.append(f"{OTHER_MODEL} another model than the first column's: the ratio compares models too")
     pairs = [(column, key) for column in comparison.columns for key in comparison.keys]
@@ -187,6 +191,7 @@ def _plain_row(comparison: Comparison, column: Column, key: Key, result: SavedRe
         "column": column.name,
         "device": column.device,
         "runtime": column.runtime,
+        "version": column.version,
         "model": column.model,
         "same_model": not column.is_other_model(comparison.columns[0]),
         "median_ts": result.median_ts,

@@ -18,12 +18,13 @@ from .worker import Worker, serve
 
 MODULE = "bench.peer_llamacpp"
 LOGICAL_BATCH = 2048
+KV_TYPES = {"f32": 0, "f16": 1, "q8_0": 8}  # enum ggml_type
 
 
 class LlamaCppEngine:
-    """One model, and one context that `configure` replaces."""
+    """One model, and a context for each settings and depth that are asked for: a deep cache then survives others."""
 
-    def __init__(self, path: str, n_threads: int, n_context: int) -> None:
+    def __init__(self, path: str, **defaults: Any) -> None:
         import llama_cpp
 
         self.api = llama_cpp
@@ -33,25 +34,43 @@ class LlamaCppEngine:
         if not self.model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
         self.n_vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
-        self.n_threads, self.n_context = n_threads, n_context
-        self.context: Any = None
+        self.defaults = {"flash_attention": True, "micro_batch": 512, "kv_type": "f16", **defaults}
+        self.contexts: dict[Any, tuple[int, Any]] = {}  # with their numbers
+        self.n_made = 0
         self.configure()
 
-    def configure(self, flash_attention: bool = True, micro_batch: int = 512) -> None:
+    def configure(self, **settings: Any) -> None:
+        self.settings = self.defaults | settings
+
+    def select(self, depth: int) -> int:
+        self.key = (tuple(sorted(self.settings.items())), depth)
+        if self.key not in self.contexts:
+            self.context = self._new_context(**self.settings)
+            self.contexts[self.key] = (self.n_made, self.context)
+            self.n_made += 1
+            self.decode(0)  # warm-up: threads, pages, first graph
+            self.truncate(0)
+        number, self.context = self.contexts[self.key]
+        return number
+
+    def release(self) -> None:
+        """Free what was selected last."""
+        self.api.llama_free(self.contexts.pop(self.key)[1])
+
+    def _new_context(
+        self, flash_attention: bool, micro_batch: int, kv_type: str, n_threads: int, n_context: int
+    ) -> Any:  # fmt: skip
         api = self.api
-        if self.context:
-            api.llama_free(self.context)
         parameters = api.llama_context_default_params()
-        parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = self.n_context, LOGICAL_BATCH, micro_batch
-        parameters.n_threads = parameters.n_threads_batch = self.n_threads
+        parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = n_context, LOGICAL_BATCH, micro_batch
+        parameters.n_threads = parameters.n_threads_batch = n_threads
+        parameters.type_k = parameters.type_v = KV_TYPES[kv_type]
         parameters.flash_attn_type = int(flash_attention)
         parameters.no_perf = True
-        self.context = api.llama_init_from_model(self.model, parameters)
-        if not self.context:
+        context = api.llama_init_from_model(self.model, parameters)
+        if not context:
             raise RuntimeError("llama.cpp cannot make a context")
-        self.settings = {"flash_attention": flash_attention, "micro_batch": micro_batch}
-        self.decode(0)  # warm-up: threads, pages, first graph
-        self.truncate(0)
+        return context
 
     def _evaluate(self, ids: list[int]) -> None:
         tokens = (self.api.llama_token * len(ids))(*ids)
@@ -80,10 +99,6 @@ class LlamaCppEngine:
     def truncate(self, n_tokens: int) -> None:
         self.api.llama_memory_seq_rm(self.api.llama_get_memory(self.context), -1, n_tokens, -1)
 
-    def select(self, depth: int) -> int:
-        """One sequence serves all depths."""
-        return 0
-
     def info(self) -> dict[str, Any]:
         from importlib.metadata import version
 
@@ -99,7 +114,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
 
 
 class TunedPeer:
-    """A worker and the settings it has now. A change of settings empties its cache, so none is made without need."""
+    """A worker and the settings it has now."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -110,19 +125,40 @@ class TunedPeer:
             self.worker.ask("configure", settings=settings)
             self.settings = settings
 
-    def tune(self, op: str, n_tries: int = 2, **request: Any) -> dict[str, Any]:
-        """Try all candidates for this request and keep the fastest; few tries are enough, the differences are large."""
-        best_rates = []
-        for settings in CANDIDATES[op]:
-            self.use(settings)
-            best_rates.append(max(self.worker.rate(op, **request) for _ in range(n_tries)))
-        winner = CANDIDATES[op][best_rates.index(max(best_rates))]
-        self.use(winner)
-        return winner
+    def tune(
+        self, op: str, n_tries: int = 2, settings: dict[str, Any] | None = None, **request: Any
+    ) -> dict[str, Any]:  # fmt: skip
+        """Try all candidates on top of `settings` for this request, and keep the fastest.
+
+        Few tries are enough, the differences are large. The caches of the losers are freed.
+        """
+        best: tuple[float, dict[str, Any]] | None = None
+        for candidate in CANDIDATES[op]:
+            if (settings or {}).get("kv_type") == "q8_0" and not candidate["flash_attention"]:
+                continue  # llama.cpp has no such attention
+            self.use((settings or {}) | candidate)
+            rate = max(self.worker.rate(op, **request) for _ in range(n_tries))
+            if best is None or rate > best[0]:
+                loser, best = best, (rate, self.settings)
+            else:
+                loser = (rate, self.settings)
+            if loser is not None:
+                self._release(loser[1], request.get("depth", 0))
+        assert best is not None
+        self.use(best[1])
+        return best[1]
+
+    def _release(self, settings: dict[str, Any], depth: int) -> None:
+        self.use(settings)
+        self.worker.ask("release", depth=depth)
 
 
-def start(path: Path, n_threads: int, n_context: int) -> Worker:
-    return Worker(MODULE, ["--serve", str(path), "--threads", str(n_threads), "--context", str(n_context)])
+def start(
+    path: Path, n_threads: int, n_context: int, python: str = sys.executable, timeout_seconds: float | None = None
+) -> Worker:
+    """Raises WorkerError if the interpreter or llama-cpp-python in it is missing, or the model does not load."""
+    arguments = ["--serve", str(path), "--threads", str(n_threads), "--context", str(n_context)]
+    return Worker(MODULE, arguments, python, timeout_seconds)
 
 
 def _measure(peer: TunedPeer, op: str, n_rounds: int, **request: Any) -> dict[str, Any]:
@@ -166,7 +202,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     if arguments.serve:
-        return serve(lambda: LlamaCppEngine(str(arguments.model), arguments.threads, arguments.context))
+        settings = {"n_threads": arguments.threads, "n_context": arguments.context}
+        return serve(lambda: LlamaCppEngine(str(arguments.model), **settings))
     report = measure_alone(arguments)
     if arguments.json:
         print(json.dumps(report, indent=1))

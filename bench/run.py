@@ -1,7 +1,8 @@
 """One benchmark run: a worker process for each number of threads and cache type, and rounds over all variants.
 
 Every round measures all variants in turn, so that a neighbour's busy moment hurts all alike, and samples the limit of a
-variant before and after it. Variants whose repetitions lie far apart, or above their limit, get some more rounds.
+variant before and after it. A peer, if there is one, takes its turns in the same rounds. Variants whose repetitions lie
+far apart, or above their limit, get some more rounds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .model_cost import ModelCost, cost_of
 from .record import row_of
 from .trust import Sample, Samples, deserve_more
 from .variants import BATCH, PREFILL, Variant
+from .versus import Rival
 from .worker import Worker, WorkerError
 
 Report = Callable[[str, int, int], None]
@@ -56,6 +58,7 @@ class Bench:
     workers: dict[tuple[int, str], Worker]
     samplers: dict[int, limits.LimitSampler]
     cached: dict[int, limits.LimitSampler]  # by threads, where the weights come from a cache
+    rival: Rival | None = None
     samples: dict[Variant, Samples] = field(default_factory=dict)
 
     def worker_of(self, variant: Variant) -> Worker:
@@ -75,10 +78,10 @@ class Bench:
         sampler = self.cached[threads] if limit == "cache" else self.samplers[threads]
         return sampler.sample("stream") / variant.bytes_per_token(self.cost)
 
-    def measure(self, variant: Variant) -> Sample:
+    def measure(self, variant: Variant, worker: Worker) -> Sample:
         """One repetition between two samples of its limit."""
         before = self.limit_ts(variant)
-        answer = self.worker_of(variant).ask(variant.op, **variant.request)
+        answer = worker.ask(variant.op, **variant.request)
         after = self.limit_ts(variant)
         share = min(1.0, answer["cpu_seconds"] / (variant.n_threads * answer["seconds"]))
         return Sample(answer["tokens_per_second"], statistics.fmean((before, after)), share)
@@ -90,6 +93,9 @@ class Bench:
             self.worker_of(variant).ask(variant.op, **variant.request)
             self.limit_ts(variant)
             self.samples[variant] = Samples()
+            if self.rival is not None:
+                _tell(report, f"finding the best settings of {self.rival.runtime}", index, len(self.variants))
+                self.rival.warm_up(variant)
 
     def rounds(self, report: Report | None) -> None:
         """All repetitions, then some more of what deserves them."""
@@ -106,15 +112,26 @@ class Bench:
     def _round(self, variants: list[Variant], index: int, n_rounds: int, report: Report | None) -> None:
         for variant in variants:
             _tell(report, f"measuring {variant.name}", index, n_rounds)
+            if self.rival is not None and index % 2:
+                self._measure_rival(variant)
             state = read_state()
-            self.samples[variant].taken.append(self.measure(variant))
+            self.samples[variant].taken.append(self.measure(variant, self.worker_of(variant)))
             self.samples[variant].doubts += reasons_for_doubt(state, read_state())
+            if self.rival is not None and not index % 2:
+                self._measure_rival(variant)
+
+    def _measure_rival(self, variant: Variant) -> None:
+        self.rival.measure(variant, lambda worker: self.measure(variant, worker))
 
     def rows(self) -> list[dict[str, Any]]:
-        return [
-            row_of(variant, self.samples[variant], self.limit_of(variant), variant.bytes_per_token(self.cost))
-            for variant in self.variants
-        ]
+        return [self._row(variant, self.samples[variant]) for variant in self.variants]
+
+    def _row(self, variant: Variant, samples: Samples) -> dict[str, Any]:
+        return row_of(variant, samples, self.limit_of(variant), variant.bytes_per_token(self.cost))
+
+    def peers(self) -> list[dict[str, Any]]:
+        """What the record says of the peer."""
+        return [] if self.rival is None else [self.rival.record(self._row)]
 
     def limits_record(self) -> dict[str, Any]:
         """Medians of all samples; a limit that no variant needed is sampled now."""
@@ -147,8 +164,13 @@ class Bench:
 
 
 @contextlib.contextmanager
-def start(path: Path, variants: list[Variant], settings: Settings, report: Report | None = None) -> Iterator[Bench]:
-    """Raises EdgellamaError for a model that does not load, or that does not fit as often as it would be loaded."""
+def start(
+    path: Path, variants: list[Variant], settings: Settings, report: Report | None = None, rival: Rival | None = None
+) -> Iterator[Bench]:
+    """`rival` is opened and closed here.
+
+    Raises EdgellamaError for a model that does not load, or that does not fit as often as it would be loaded.
+    """
     cost, pairs = cost_of(path), dict.fromkeys((v.n_threads, v.kv_type) for v in variants)
     _check_memory(path, len(pairs))
     with contextlib.ExitStack() as stack:
@@ -164,7 +186,11 @@ def start(path: Path, variants: list[Variant], settings: Settings, report: Repor
         cached = {
             count: stack.enter_context(limits.LimitSampler(count, cost.weight_bytes)) for count in counts if is_cached
         }
-        yield Bench(path, variants, settings, cost, workers, samplers, cached)
+        if rival is not None:
+            _tell(report, f"loading the model in {rival.runtime}", 0, 1)
+            stack.callback(rival.close)
+            rival.open()
+        yield Bench(path, variants, settings, cost, workers, samplers, cached, rival)
 
 
 def _start_worker(path: Path, variants: list[Variant], settings: Settings) -> Worker:

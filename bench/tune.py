@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,8 +21,6 @@ from .halving import Halving
 from .placements import placements
 
 if TYPE_CHECKING:
-    import argparse
-
     from edgellama import Model
 
 BUDGET_SECONDS = 24.0  # of measuring; with the load of a model from the page cache it stays below 30
@@ -192,20 +189,6 @@ def as_json(tuned: Tuned) -> dict[str, Any]:
     }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", type=Path, nargs="?")
-    parser.add_argument("--forget", action="store_true", help="drop what was stored for this device")
-    parser.add_argument("--json", action="store_true")
-
-
-def main(arguments: argparse.Namespace, report: Report | None = None) -> int:
-    """Tune with `arguments.model`, or with `arguments.forget` drop what was stored."""
-    if arguments.forget:
-        forget()
-        print("Forgotten: loads measure their thread count again.", file=sys.stderr)
-        return 0
-    if arguments.model is None:
-        raise EdgellamaError("--tune needs a model to measure with")
-    tuned = tune(Path(arguments.model), report=report)
-    print(json.dumps(as_json(tuned), indent=1) if arguments.json else as_markdown(tuned))
-    return 0
+def text_of(tuned: Tuned, form: str) -> str:
+    """As "md" or "json"."""
+    return json.dumps(as_json(tuned), indent=1) if form == "json" else as_markdown(tuned)

@@ -1,10 +1,10 @@
 """A runtime under measurement lives in a process of its own and answers JSON lines, so rounds of two can alternate.
 
 Requests: {"op": "prefill", "n": 512, "depth": 0}, {"op": "decode", "n": 64, "depth": 0}, {"op": "batch", "n": 16,
-"sequences": 4}, {"op": "configure", "settings": {…}}, {"op": "info"}, {"op": "quit"}. Each answer is one JSON object;
-an error is {"error": sentence}. Rates come with `cpu_seconds`, what all threads of the process got of the cores, and
-`idle_cpu_seconds`: what the process burnt while it had no request, which must be next to nothing, or it would slow the
-runtime that is measured beside it.
+"sequences": 4}, {"op": "configure", "settings": {…}}, {"op": "release", "depth": 0}, {"op": "info"}, {"op": "quit"}.
+Each answer is one JSON object; an error is {"error": sentence}. Rates come with `cpu_seconds`, what all threads of the
+process got of the cores, and `idle_cpu_seconds`: what the process burnt while it had no request, which must be next to
+nothing, or it would slow the runtime that is measured beside it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 ID_SEED = 1234
+# Another interpreter finds its own packages first, and then this one's bench.
+RUN_MODULE = (
+    "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 CLOSE_SECONDS = 10  # for a worker to end by itself
 
 
 class Engine(Protocol):
-    """What a runtime must offer to be measured. Cache contents survive between calls until truncated."""
+    """What a runtime must offer to be measured. Cache contents survive between calls until truncated.
+
+    After `configure`, `select` names sequences of the new settings; those of the old ones are kept.
+    """
 
     n_vocabulary: int
 
@@ -39,6 +48,7 @@ class Engine(Protocol):
     def decode_batch(self, ids: list[int]) -> None: ...  # one token for each of len(ids) sequences
     def truncate(self, n_tokens: int) -> None: ...
     def select(self, depth: int) -> int: ...  # go on in the sequence that is kept for this depth; its number
+    def release(self) -> None: ...  # free the selected sequence
     def info(self) -> dict[str, Any]: ...
 
 
@@ -66,7 +76,12 @@ class Server:
 
     def configure(self, settings: dict[str, Any]) -> dict[str, Any]:
         self.engine.configure(**settings)
-        self.n_cached.clear()
+        return {}
+
+    def release(self, depth: int) -> dict[str, Any]:
+        """Free what is kept for this depth with the present settings."""
+        self.n_cached.pop(self.engine.select(depth), None)
+        self.engine.release()
         return {}
 
     def prefill(self, n: int, depth: int = 0) -> dict[str, Any]:
@@ -140,7 +155,7 @@ def serve(make_engine: Callable[[], Engine]) -> int:
 
 
 def _answer(server: Server, op: str, request: dict[str, Any]) -> dict[str, Any]:
-    if op not in ("prefill", "decode", "batch", "configure", "info"):
+    if op not in ("prefill", "decode", "batch", "configure", "release", "info"):
         return {"error": f"unknown op {op!r}"}
     try:
         return server.answer(op, request)
@@ -150,6 +165,10 @@ def _answer(server: Server, op: str, request: dict[str, Any]) -> dict[str, Any]:
 
 class WorkerError(RuntimeError):
     """A worker died or refused; the sentence holds the end of what it wrote to stderr."""
+
+
+class RefusalError(WorkerError):
+    """The worker lives, and says why it cannot do what was asked."""
 
 
 class Worker:
@@ -162,7 +181,7 @@ class Worker:
         self, module: str, arguments: list[str], python: str = sys.executable, timeout_seconds: float | None = None
     ) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        command = [python, "-m", module, *arguments]
+        command = [python, "-c", RUN_MODULE, str(Path(__file__).resolve().parent.parent), module, *arguments]
         try:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1,
@@ -215,7 +234,7 @@ class Worker:
             self.process.stdin.write(json.dumps({"op": op, **request}) + "\n")
         answer = self._read()
         if "error" in answer:
-            raise WorkerError(answer["error"])
+            raise RefusalError(str(answer["error"]))
         self.idle_cpu_seconds += answer.get("idle_cpu_seconds", 0.0)
         return answer
 

@@ -30,12 +30,12 @@ class EdgellamaEngine:
         self.sessions = [self.model.new_session() for _ in range(n_depths)]
         self.session, self.depths = self.sessions[0], [0]
         self.batch = [self.model.new_session() for _ in range(n_sequences)]
-        self.configure()
+        self._warm_up()
 
-    def configure(self) -> None:
+    def _warm_up(self) -> None:
         for session in (*self.sessions, *self.batch):
             session.reset()
-        self.n_vocabulary = int(self.session.prefill([0]).size)  # also warms up: pages, threads
+        self.n_vocabulary = int(self.session.prefill([0]).size)  # pages, threads
         self.session.reset()
 
     def select(self, depth: int) -> int:

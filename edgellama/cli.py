@@ -21,6 +21,7 @@ from edgellama.errors import EdgellamaError
 
 COMMANDS = {
     "bench": ("edgellama.commands.bench", "measure how fast a model runs on this device"),
+    "bench compare": ("edgellama.commands.bench_compare", "show saved benchmark records side by side"),
     "bench report": ("edgellama.commands.bench_report", "make a page or plots of saved benchmark records"),
     "chat": ("edgellama.commands.chat", "talk with a model"),
     "convert": ("edgellama.commands.convert", "make a GGUF file of a checkpoint"),

@@ -1,15 +1,11 @@
 """The measuring protocol with a made-up engine in a real child process, and the arithmetic of each measurement."""
 
-import argparse
-import json
 import sys
 
 import pytest
 
-from bench import compare
-from bench.compare import Figure, Result
 from bench.model_cost import ModelCost
-from bench.peer_llamacpp import CANDIDATES, TunedPeer
+from bench.peer_llamacpp import TunedPeer
 from bench.worker import Server, Worker, WorkerError
 
 ENGINE = """
@@ -112,13 +108,16 @@ def test_deep_cache_is_filled_once_and_cut_back():
 
 
 class MadeUpWorker:
-    """Rates by settings; counts changes of settings."""
+    """Rates by settings; notes which are given up."""
 
     def __init__(self, rates):
-        self.rates, self.settings, self.n_changes = rates, {}, 0
+        self.rates, self.settings, self.released = rates, {}, []
 
-    def ask(self, op, settings):
-        self.settings, self.n_changes = settings, self.n_changes + 1
+    def ask(self, op, **request):
+        if op == "configure":
+            self.settings = request["settings"]
+        else:
+            self.released.append((self.settings["flash_attention"], self.settings["micro_batch"]))
 
     def rate(self, op, **request):
         return self.rates[self.settings["flash_attention"], self.settings["micro_batch"]]
@@ -128,7 +127,7 @@ def test_peer_is_tuned_to_its_fastest_settings():
     worker = MadeUpWorker({(True, 512): 1.0, (True, 128): 3.0, (False, 512): 2.0, (False, 128): 5.0})
     peer = TunedPeer(worker)
     assert peer.tune("prefill", n=8) == {"flash_attention": False, "micro_batch": 128} == worker.settings
-    assert worker.n_changes == len(CANDIDATES["prefill"])  # the last tried won: its cache is kept
+    assert sorted(worker.released) == [(False, 512), (True, 128), (True, 512)]  # the winner's cache is kept
     worker.rates[True, 128] = 9.0
     assert peer.tune("decode", n=8)["flash_attention"] is True
 
@@ -137,8 +136,6 @@ def test_cost_of_a_token():
     cost = ModelCost(weight_bytes=1000, kv_values_per_position=8, operations_per_token=50, output_operations=20)
     assert cost.decode_bytes(10) == 1000 + 10 * 8 * 2
     assert cost.decode_bytes(32, "q8_0") == 1000 + 32 * 8 * 34 / 32
-    assert Figure("prefill 4", "prefill", 4).cost_per_token(cost) == (4 * 50 + 20) / 4
-    assert Figure("decode", "decode", 3, 9).cost_per_token(cost) == cost.decode_bytes(10)
 
 
 def test_cost_of_a_model_counts_what_decode_reads(synthetic_model):
@@ -150,63 +147,6 @@ def test_cost_of_a_model_counts_what_decode_reads(synthetic_model):
     assert cost.weight_bytes == values * 34 // 32 + 2 * 2 * 256 * 4
     assert cost.operations_per_token == 2 * 2 * layer_values
     assert cost.kv_values_per_position == 2 * 2 * 64
-
-
-def test_ratio_is_that_of_the_medians_with_the_spread_of_rounds():
-    result = Result("decode at 0", {}, ours=[10.0, 2.0, 30.0], peer=[5.0, 1.0, 10.0], limit=[20.0, 4.0, 40.0])
-    summary = result.summary()
-    assert summary["ratio"] == 2.0 and (summary["ratio_lowest"], summary["ratio_highest"]) == (2.0, 3.0)
-    assert summary["edgellama"] == 10.0 and summary["other"] == 5.0 and summary["of_limit"] == 0.5
-
-
-def test_a_batch_shares_the_weights_and_is_held_against_one_sequence():
-    cost = ModelCost(weight_bytes=1000, kv_values_per_position=8, operations_per_token=50, output_operations=20)
-    figure = Figure("batch of 4", "batch", n=3, sequences=4)
-    assert figure.cost_per_token(cost) == 1000 / 4 + 1 * 8 * 2
-    assert figure.request == {"n": 3, "sequences": 4} and figure.against == compare.ONE_SEQUENCE
-
-
-def test_table_and_json():
-    rows = {"decode at 0": Result("decode at 0", {}, [10.0], [5.0], [20.0]).summary()}
-    report = {"model": "m.gguf", "threads": 2, "rounds": 1, "cpu": "some", "cpu_shares": {"stream": [0.5]}}
-    table = compare.markdown_table(json.loads(json.dumps(report | {"figures": rows})))
-    assert "| decode at 0 | 10.0 | llama.cpp | 5.0 | 2.00 (2.00 to 2.00) | 50% |" in table
-    assert "a thread had 50% of a core" in table
-
-
-def test_figures_fill_the_deep_cache_last():
-    arguments = argparse.Namespace(prefill=512, decode=64, depth=[8192, 0], batch=4, figures=None)
-    names = [figure.name for figure in compare.figures_for(arguments)]
-    assert names == ["prefill 512", "decode at 0", "batch of 4", "decode at 8192"]
-    arguments.figures = ["decode"]
-    assert [figure.name for figure in compare.figures_for(arguments)] == ["decode at 0", "decode at 8192"]
-
-
-def test_a_round_measures_the_limit_between_the_runs():
-    order = []
-
-    class Side:
-        def __init__(self, name):
-            self.name = name
-
-        def rate(self, op, **request):
-            order.append((self.name, op))
-            return 10.0
-
-    def sample(limit):
-        order.append(limit)
-        return 100.0
-
-    peer = TunedPeer(Side("peer"))
-    cost = ModelCost(weight_bytes=4, kv_values_per_position=0, operations_per_token=5, output_operations=0)
-    contest = compare.Contest(Side("ours"), peer, cost, sample)
-    result = Result("prefill 8", {})
-    contest.run_round(Figure("prefill 8", "prefill", 8), result, peer_first=True)
-    assert order == ["int8", ("peer", "prefill"), "int8", ("ours", "prefill"), "int8"]
-    assert result.limit == [20.0]
-    order.clear()
-    contest.run_round(Figure("batch of 2", "batch", 4, sequences=2), result, peer_first=False)
-    assert order == ["stream", ("ours", "batch"), "stream", ("ours", "decode"), "stream"]
 
 
 def test_our_worker_decodes_one_sequence_and_batches(synthetic_model):

@@ -130,3 +130,28 @@ def test_another_package_of_the_name_is_named(tmp_path):
 def test_a_missing_package_is_named():
     with pytest.raises(EdgellamaError, match="'no_such_tool' of edgellama is not installed"):
         tool_packages.require("no_such_tool")
+
+
+def test_a_peer_that_is_missing_is_reported_and_not_fatal(synthetic_model, tmp_path):
+    path, record = str(synthetic_model("q8_0")), tmp_path / "run.json"
+    sizes = ("-p", "0", "-n", "4", "-t", "1", "-r", "1", "--save", str(record))
+    done = run_bench(path, *sizes, "--vs", "llama.cpp", "--peer-python", str(tmp_path / "python"))
+    assert done.returncode == 0 and "llama.cpp failed: start: " in done.stdout and "cannot be started" in done.stdout
+    peer = json.loads(record.read_text())["peers"][0]
+    assert peer["runtime"] == "llama.cpp" and peer["results"] == [] and "cannot be started" in peer["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["compare", "{folder}/run.json"], "comparing needs two records, or one with a peer"),
+        (["compare", "{folder}/none.json"], "none.json"),
+        (["--tune"], "name a MODEL"),
+        (["m.gguf", "--forget"], "--forget needs --tune"),
+        (["m.gguf", "--tune", "-o", "csv"], "--tune writes md or json"),
+        (["m.gguf", "--vs", "other"], "invalid choice"),
+    ],
+)
+def test_refusals_of_comparing_and_tuning(finished, arguments, reason):
+    done = run_bench(*(text.format(folder=finished[0]) for text in arguments))
+    assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr

@@ -101,9 +101,11 @@ def test_peers_are_columns_and_failed_ones_say_why():
         {"runtime": "other", "version": "1", "results": [], "error": "it | died"},
     ]
     comparison = compare_records.compare([record(peers=peers)])
-    assert [column.name for column in comparison.columns] == ["one", "llama.cpp", "other"]
+    assert [column.name for column in comparison.columns] == ["llama.cpp", "other", "edgellama"]
     text = compare_records.as_markdown(comparison)
-    assert "| tg128 | 2 | 10.00 | 5.00 | 0.50 (0.4" in text and "| failed |" in text and "other failed: it" in text
+    assert "| tg128 | 2 | 5.00 | failed |  | 10.00 | 2.00 (1.9" in text and "other failed: it" in text
+    several = compare_records.compare([record(peers=peers), record("two")])
+    assert [column.name for column in several.columns] == ["one", "llama.cpp on one", "other on one", "two"]
     assert json.loads(compare_records.as_json(comparison))["failed"] == [{"column": "other", "error": "it | died"}]
 
 

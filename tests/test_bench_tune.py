@@ -218,12 +218,12 @@ with edgellama.load(sys.argv[1], context=64) as model:
 def test_end_to_end_in_processes_of_their_own(synthetic_model, settings_folder, run_python):
     """Slow: kernels are compiled once for this cache folder."""
     path = str(synthetic_model("q4_0"))
-    answer = run_python("-m", "bench", "tune", path, "--json", timeout=300)
+    answer = run_python("-m", "edgellama", "bench", path, "--tune", "-o", "json", timeout=300)
     assert answer.returncode == 0, answer.stderr
     tuned = json.loads(answer.stdout)
     prefill, decode = tuned["prefill"], tuned["decode"]
     used = run_python("-c", END_TO_END, path).stdout
     expected = Placement(prefill["threads"], tuple(prefill["cpus"]))
     assert used.split("\n")[0] == f"{tuple(expected)} {decode['threads']} True {expected}"
-    assert run_python("-m", "bench", "tune", "--forget").returncode == 0
+    assert run_python("-m", "edgellama", "bench", "--tune", "--forget").returncode == 0
     assert "None" in run_python("-c", END_TO_END, path).stdout

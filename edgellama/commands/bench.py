@@ -12,9 +12,11 @@ from edgellama.commands.progress import progress_line
 if TYPE_CHECKING:
     from bench.run import Bench, Report
     from bench.variants import Variant
+    from bench.versus import Rival
 
 KV_TYPES = ("f16", "q8_0", "f32")
 FORMATS = ("md", "csv", "json", "jsonl")
+PEERS = ("llama.cpp",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", dest="type_name", default="q4_0", metavar="TYPE", help="their type (default: q4_0)")
     _add_variants(parser.add_argument_group("what is measured; lists like 1,2,4 give all combinations"))
     _add_course(parser.add_argument_group("how"))
+    _add_tuning(parser.add_argument_group("instead of measuring"))
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", choices=FORMATS, default="md", help="form of the result (default: md)")
     output.add_argument(
@@ -50,9 +53,17 @@ def _add_variants(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_tuning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--tune", action="store_true", help="find and store this device's fastest threads and cores")
+    group.add_argument("--forget", action="store_true", help="with --tune: drop what was stored")
+
+
 def _add_course(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-r", "--repetitions", type=positive, default=5, metavar="N", help="of each figure (5)")
     group.add_argument("--no-repack", dest="repack", action="store_false", help="compute on the file's own layout")
+    group.add_argument("--vs", choices=PEERS, help="measure this peer too, in turns, and compare")
+    group.add_argument("--peer-python", metavar="PATH", help="the Python that has llama-cpp-python (default: this one)")
+    group.add_argument("--peer-timeout", type=positive, default=600, metavar="S", help="seconds for an answer (600)")
     group.add_argument("--energy", action="store_true", help="measure joules per token, where the device can tell")
     group.add_argument(
         "--sustain", type=_minutes, metavar="MINUTES", help="then decode for so long, and watch the heat"
@@ -62,8 +73,14 @@ def _add_course(group: argparse._ArgumentGroup) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the figures; 0. Raises EdgellamaError for a model or options that do not work."""
     tool_packages.require("bench")
+    if args.forget and not args.tune:
+        raise UsageError("--forget needs --tune")
+    if args.tune and args.forget:
+        return _forget()
     if bool(args.model) == bool(args.shape):
         raise UsageError("name a MODEL, or a --shape to make one")
+    if args.tune:
+        return _tune(args)
     from bench.report_files import check_plot_name
 
     for path in args.plot:
@@ -72,6 +89,25 @@ def main(args: argparse.Namespace) -> int:
     with progress_line() as report:
         record = _measured(args, variants, report)
     _write(args, record)
+    return 0
+
+
+def _forget() -> int:
+    from bench import tune
+
+    tune.forget()
+    print("edgellama: forgotten; loads measure their thread count again", file=sys.stderr)
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    if args.output not in ("md", "json"):
+        raise UsageError("--tune writes md or json")
+    from bench import tune
+
+    with progress_line() as report:
+        tuned = tune.tune(Path(args.model) if args.model else _made_model(args, report), report=report)
+    print(tune.text_of(tuned, args.output))
     return 0
 
 
@@ -109,10 +145,10 @@ def _measured(args: argparse.Namespace, variants: "list[Variant]", report: "Repo
         if args.energy:
             found["settings"]["energy"] = meter.reason
             meter.measure_idle()
-        with run.start(path, variants, settings, report) as bench:
+        with run.start(path, variants, settings, report, _rival(args, path, variants)) as bench:
             bench.warm_up(report)
             bench.rounds(report)
-            found["results"] = bench.rows()
+            found["results"], found["peers"] = bench.rows(), bench.peers()
             if args.energy:
                 for variant, row in zip(variants, found["results"], strict=True):
                     row["energy"] = bench.energy_of(variant, meter)
@@ -121,6 +157,12 @@ def _measured(args: argparse.Namespace, variants: "list[Variant]", report: "Repo
             if args.sustain:
                 found["sustain"] = _sustained(bench, args.sustain, report)
     return found
+
+
+def _rival(args: argparse.Namespace, path: Path, variants: "list[Variant]") -> "Rival | None":
+    from bench import versus
+
+    return versus.llama_cpp(path, variants, args.peer_python, args.peer_timeout) if args.vs else None
 
 
 def _made_model(args: argparse.Namespace, report: "Report | None") -> Path:
@@ -142,13 +184,15 @@ def _sustained(bench: "Bench", minutes: float, report: "Report | None") -> list[
 
 
 def _write(args: argparse.Namespace, record: dict[str, Any]) -> None:
-    from bench import output
+    from bench import output, versus
     from bench.report_files import write_plot, write_report
     from bench.saved import record_of
     from bench.sustain import sentence
     from edgellama.system import atomic_file
 
     print(output.text_of(record, args.output))
+    if record["peers"] and args.output == "md":
+        print(f"\n{versus.comparison_of(record)}")
     if record["sustain"] is not None and args.output == "md":
         print(f"\n{sentence(record['sustain'])}")
     if args.save:
