@@ -19,6 +19,7 @@ from edgellama.errors import EdgellamaError
 
 from .halving import Halving
 from .placements import placements
+from .trust import LEAST_CPU_SHARE
 
 if TYPE_CHECKING:
     from edgellama import Model
@@ -41,6 +42,7 @@ class Tuned:
     decode_rates: dict[Placement, float]
     seconds: float
     is_small_model: bool  # its weights lie in a cache, so that it says little about others
+    was_busy: bool  # others had the cores for a good part of the time
     is_saved: bool
 
 
@@ -49,6 +51,7 @@ class ModelMeter:
 
     def __init__(self, model: Model, most: Placement):
         self.model, self.session = model, model.new_session()
+        self.shares: list[float] = []  # how much of the time the threads had a core
         self.model.machine.place(most, most)
         self.prefill(PROBE_TOKENS)  # warms up
         room = model.context - 1
@@ -70,12 +73,19 @@ class ModelMeter:
 
     def prefill_at(self, placement: Placement) -> float:
         self.model.machine.place(placement)
-        return self.prefill(self.n_prefill)
+        return self._watched(placement, lambda: self.prefill(self.n_prefill))
 
     def decode_at(self, placement: Placement) -> float:
         self.model.machine.place(placement, placement)
         self.decode(1)  # the workers move now
-        return self.decode(self.n_decode)
+        return self._watched(placement, lambda: self.decode(self.n_decode))
+
+    def _watched(self, placement: Placement, measure: Callable[[], float]) -> float:
+        begin, cpu_begin = time.perf_counter(), time.process_time()
+        rate = measure()
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+        self.shares.append(cpu_seconds / (placement.threads * seconds))
+        return rate
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -105,9 +115,10 @@ def tune(path: Path, budget_seconds: float = BUDGET_SECONDS, report: Report | No
         decode = Halving(choices, meter.decode_at, (1 - SHARE_OF_PREFILL) * budget_seconds)
         _tell(report, "measuring decode")
         best_decode = decode.run()
+    was_busy = bool(meter.shares) and statistics.median(meter.shares) < LEAST_CPU_SHARE
     is_saved = device.save_settings(replace(device.load_settings(), prefill=best_prefill, decode=best_decode))
     rates = (_medians(prefill.rates), _medians(decode.rates))
-    return Tuned(best_prefill, best_decode, *rates, time.monotonic() - begin, is_small, is_saved)
+    return Tuned(best_prefill, best_decode, *rates, time.monotonic() - begin, is_small, was_busy, is_saved)
 
 
 def _last_level_bytes() -> int:
@@ -165,6 +176,8 @@ def as_markdown(tuned: Tuned) -> str:
         lines.append(
             "This model fits in the CPU's caches and says little about larger ones: tune with the one you use."
         )
+    if tuned.was_busy:
+        lines.append("Other programs had the cores for a part of the time: tune again on a quiet machine.")
     return "\n".join(lines)
 
 
@@ -185,6 +198,7 @@ def as_json(tuned: Tuned) -> dict[str, Any]:
             for placement in sorted({*tuned.prefill_rates, *tuned.decode_rates})
         ],
         "seconds": tuned.seconds,
+        "busy": tuned.was_busy,
         "saved": tuned.is_saved,
     }
 

@@ -174,9 +174,9 @@ class DeviceSettings:
     """
 
     decode_threads: int | None = None
-    read_bytes_per_second: float | None = None  # from memory, with all fast cores
     prefill: Placement | None = None
     decode: Placement | None = None
+    read_bytes_per_second: float | None = None  # from memory, with all fast cores
 
     @classmethod
     def given(cls, threads: int) -> DeviceSettings:

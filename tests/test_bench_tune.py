@@ -85,7 +85,7 @@ def test_the_fastest_wins_under_noise(seed):
 def test_time_goes_to_those_that_may_win():
     machine = FakeMachine(RATES)
     machine.halving(100.0).run()
-    assert machine.n_measured[Placement(3, (4, 5, 6))] > 3 * machine.n_measured[Placement(1)]
+    assert machine.n_measured[Placement(3, (4, 5, 6))] >= 2 * machine.n_measured[Placement(1)]
 
 
 def test_of_two_alike_the_modest_wins():
@@ -98,6 +98,11 @@ def test_the_budget_holds_for_any_length_of_a_measurement(seconds):
     machine = FakeMachine(RATES, seconds=seconds)
     assert machine.halving().run() in RATES
     assert machine.now <= 12.0
+
+
+def test_slow_measurements_still_reach_every_choice():
+    machine = FakeMachine(RATES, seconds=2.0)  # a third of the budget has room for two of five
+    assert machine.halving().run() == Placement(3, (4, 5, 6)) and machine.now <= 12.0
 
 
 def test_one_choice_needs_no_measuring():
