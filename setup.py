@@ -1,5 +1,64 @@
-"""Everything is declared in pyproject.toml; this file lets tools that call setup.py find it."""
+"""Everything is declared in pyproject.toml; this file adds what a release needs: a wheel with compiled kernels.
+
+`python setup.py bdist_wheel --with-objects` compiles the runtime's kernels for all common x86-64 CPUs, for Linux and
+Windows, and puts the objects into the wheel. It needs the package's dependencies installed. Installing from source
+never does this.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
-setup()
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:
+    sys.exit("error: this setuptools is too old, install version 77 or later")
+
+ROOT = Path(__file__).resolve().parent
+
+
+class BuildWithObjects(build_py):
+    """Copies the package, and compiles its kernels into the copy when the release command wants that."""
+
+    with_objects = False
+    object_isas = None
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        objects = Path(self.build_lib) / "edgellama" / "compiler" / "objects"
+        shutil.rmtree(objects, ignore_errors=True)  # an earlier wheel's, made from other sources
+        if self.with_objects:
+            command = [sys.executable, "-P", "-m", "edgellama.compiler.release", str(objects.resolve())]
+            if self.object_isas:
+                command += ["--isas", self.object_isas]
+            if subprocess.call(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) != 0:
+                sys.exit("error: the kernels could not be compiled, so there is no wheel")
+
+
+class WheelWithObjects(bdist_wheel):
+    user_options = [
+        *bdist_wheel.user_options,
+        ("with-objects", None, "compile the kernels for all common CPUs and put them into the wheel"),
+        ("object-isas=", None, "only for these instruction sets, with commas (default: all)"),
+    ]
+    boolean_options = [*bdist_wheel.boolean_options, "with-objects"]
+
+    def initialize_options(self):
+        super().initialize_options()
+        self.with_objects = False
+        self.object_isas = None
+
+    def run(self):
+        build = self.get_finalized_command("build_py")
+        build.with_objects, build.object_isas = bool(self.with_objects), self.object_isas
+        super().run()
+
+
+setup(cmdclass={"build_py": BuildWithObjects, "bdist_wheel": WheelWithObjects})

@@ -6,7 +6,7 @@ import pytest
 from kernel_builds import TRIPLE, all_builds, run_build
 
 from edgellama.compiler import loader
-from edgellama.compiler.build import undefined_symbols
+from edgellama.compiler.object_symbols import undefined_symbols
 from edgellama.simd.target import TARGETS
 
 

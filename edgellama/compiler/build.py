@@ -6,7 +6,6 @@ The only code that runs Numba. It writes a sealed object (see cache.py), and ass
 import argparse
 import importlib
 import os
-import struct
 import sys
 from pathlib import Path
 
@@ -14,29 +13,11 @@ from .. import system
 from ..errors import EdgellamaError
 from ..simd import target
 from . import cache
-
-
-def undefined_symbols(data: bytes) -> set[str] | None:
-    """What a 64-bit little-endian ELF object needs from outside; None for another kind of object."""
-    if data[:6] != b"\x7fELF\x02\x01":
-        return None
-    (offset,) = struct.unpack_from("<Q", data, 40)
-    size, count = struct.unpack_from("<HH", data, 58)
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, offset + i * size) for i in range(count)]
-    names = set()
-    for _, kind, _, _, start, length, link, *_ in sections:
-        if kind == 2:  # SHT_SYMTAB; its first entry is a dummy
-            strings = sections[link][4]
-            for at in range(start + 24, start + length, 24):
-                name, _, _, section = struct.unpack_from("<IBBH", data, at)
-                if section == 0:  # SHN_UNDEF
-                    begin = strings + name
-                    names.add(data[begin : data.index(b"\0", begin)].decode())
-    return names
+from .object_symbols import undefined_symbols
 
 
 def check_symbols(module, data: bytes, allowed: set[str]) -> None:
-    """Refuse an object that needs more than `allowed`. COFF and Mach-O are judged by what the module declares."""
+    """Refuse an object that needs more than `allowed`. Mach-O is judged by what the module declares."""
     needed = undefined_symbols(data)
     if needed is None:
         declared = (function.name for function in module.functions if function.is_declaration)
@@ -71,7 +52,8 @@ def build(modules: list[str], isa: str, triple: str, key: str = "") -> tuple[byt
     from . import codegen
 
     data = codegen.emit_object(module)  # first: emitting assembly changes the module
-    check_symbols(module, data, codegen.ALLOWED_SYMBOLS)
+    windows = codegen.WINDOWS_SYMBOLS if "windows" in triple else set()
+    check_symbols(module, data, codegen.ALLOWED_SYMBOLS | windows)
     return cache.seal(cache.KernelObject(key, names, data)), codegen.emit_assembly(module)
 
 

@@ -86,9 +86,13 @@ def _numba_version() -> bytes:
 
 def key_of(group: Group, isa: str) -> str:
     """The name under which a group's object for `isa` is kept; changes with whatever could change the object."""
+    return hashlib.sha256(_platform_digest() + made_from(group, isa)).hexdigest()[:40]
+
+
+def made_from(group: Group, isa: str) -> bytes:
+    """A group's sources and its instruction set, whatever compiles them."""
     facts = repr((group.package, group.name, group.modules, isa)).encode()
-    made_from = sources.digest(sources.group_sources(group.modules))
-    return hashlib.sha256(_platform_digest() + made_from + facts).hexdigest()[:40]
+    return sources.digest(sources.group_sources(group.modules)) + facts
 
 
 def kernels_folder() -> Path | None:

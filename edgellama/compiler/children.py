@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 
 from .. import system
 from ..errors import EdgellamaError
@@ -12,33 +13,50 @@ from . import cache, sources
 from .groups import Group
 
 
+@dataclass(frozen=True)
+class Job:
+    """One compilation. Without a `triple`, for this process's platform."""
+
+    group: Group
+    isa: str
+    key: str
+    triple: str | None = None
+
+
 def compile_groups(
     groups: list[Group], isa: str, keys: dict[str, str], progress: Callable[[int, int], None]
 ) -> dict[str, cache.KernelObject]:
     """Compile these groups and keep their objects in the cache; {group name: object}."""
-    children: list[subprocess.Popen] = []
     objects = {}
     progress(0, len(groups))
-    pool = ThreadPoolExecutor(len(system.usable_cpus()))
-    try:
-        tasks = {pool.submit(_compile, group, isa, keys[group.name], children): group for group in groups}
-        for task in as_completed(tasks):
-            group = tasks[task]
-            objects[group.name], sealed = task.result()
-            cache.store(group, isa, sealed, keys[group.name])
-            progress(len(objects), len(groups))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in children:
-            if child.poll() is None:  # another group failed, or the user gave up
-                child.kill()
-        pool.shutdown()
+    for job, item, sealed in run_jobs([Job(group, isa, keys[group.name]) for group in groups]):
+        objects[job.group.name] = item
+        cache.store(job.group, isa, sealed, job.key)
+        progress(len(objects), len(groups))
     return objects
 
 
-def _compile(group: Group, isa: str, key: str, children: list) -> tuple[cache.KernelObject, bytes]:
-    command = [_interpreter(), "-P", "-m", "edgellama.compiler.build", "--isa", isa, "--key", key]
-    command += ["--group", group.name, "--modules", ",".join(group.modules)]
+def run_jobs(jobs: list[Job]) -> Iterator[tuple[Job, cache.KernelObject, bytes]]:
+    """Compile; each job with its object and the sealed file, as they are done. EdgellamaError if one fails."""
+    children: list[subprocess.Popen] = []
+    pool = ThreadPoolExecutor(len(system.usable_cpus()))
+    try:
+        tasks = {pool.submit(_compile, job, children): job for job in jobs}
+        for task in as_completed(tasks):
+            yield tasks[task], *task.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in children:
+            if child.poll() is None:  # another job failed, or the user gave up
+                child.kill()
+        pool.shutdown()
+
+
+def _compile(job: Job, children: list) -> tuple[cache.KernelObject, bytes]:
+    command = [_interpreter(), "-P", "-m", "edgellama.compiler.build", "--isa", job.isa, "--key", job.key]
+    command += ["--group", job.group.name, "--modules", ",".join(job.group.modules)]
+    if job.triple:
+        command += ["--triple", job.triple]
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -50,10 +68,10 @@ def _compile(group: Group, isa: str, key: str, children: list) -> tuple[cache.Ke
     )
     children.append(child)
     sealed, errors = child.communicate()
-    item = cache.unseal(sealed, key)
+    item = cache.unseal(sealed, job.key)
     if child.returncode != 0 or item is None:
         lines = errors.decode(errors="replace").strip().splitlines() or [f"exit status {child.returncode}"]
-        raise EdgellamaError(f"compiling the {group.name} kernels for {isa} failed: {lines[-1]}")
+        raise EdgellamaError(f"compiling the {job.group.name} kernels for {job.isa} failed: {lines[-1]}")
     return item, sealed
 
 

@@ -14,6 +14,7 @@ from numba.core.runtime import rtsys
 
 # What an object may ask of the process that loads it: libm and the memory functions LLVM may call.
 ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove", "cos", "sin", "sincos", "fmaf", "rintf", "_GLOBAL_OFFSET_TABLE_"}
+WINDOWS_SYMBOLS = {"__chkstk", "_fltused"}  # which the loader offers there
 
 
 class _Library(codegen.AOTCodeLibrary):

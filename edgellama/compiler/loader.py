@@ -1,4 +1,4 @@
-"""Kernels in this process: cached objects through llvmlite's MCJIT, missing ones compiled by child processes.
+"""Kernels in this process: shipped or cached objects through llvmlite's MCJIT, others compiled by child processes.
 
 Numba is never imported here; with a warm cache a start costs a few milliseconds.
 """
@@ -12,17 +12,21 @@ from .. import system
 from ..errors import EdgellamaError
 from ..simd.detect import chosen_isa, executable_isas
 from ..simd.target import TARGETS, Target
-from . import cache
+from . import cache, shipped
 from .groups import Group, groups_of
 
 Progress = Callable[[int, int], None]
 
 # C functions that objects may call (codegen.ALLOWED_SYMBOLS), and where platforms keep them.
 C_FUNCTIONS = ("cos", "sin", "sincos", "fmaf", "rintf", "memset", "memcpy", "memmove")
+# Objects for Windows (codegen.WINDOWS_SYMBOLS) also name the probe of large stack frames, which the system has, and
+# a mark for linkers that floating point is used, which nobody reads.
+WINDOWS_FUNCTIONS, WINDOWS_MARK = ("__chkstk",), "_fltused"
 _C_LIBRARIES = {
-    "win32": ("ucrtbase", "vcruntime140", "msvcrt"),
+    "win32": ("ucrtbase", "vcruntime140", "msvcrt", "ntdll"),
     "darwin": ("/usr/lib/libSystem.B.dylib",),
 }.get(sys.platform, ("libm.so.6", "libm.so"))
+_mark = ctypes.c_int(0)
 
 
 class Kernels:
@@ -71,7 +75,10 @@ def _offer_c_functions(llvm) -> None:
             libraries.append(ctypes.CDLL(name))
         except (OSError, TypeError):  # another C library, or Windows, which has no handle of the whole process
             continue
-    for name in C_FUNCTIONS:
+    windows = sys.platform == "win32"
+    if windows:
+        llvm.add_symbol(WINDOWS_MARK, ctypes.addressof(_mark))
+    for name in (*C_FUNCTIONS, *(WINDOWS_FUNCTIONS if windows else ())):
         for library in libraries:
             if hasattr(library, name):
                 llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
@@ -99,8 +106,9 @@ def load_kernels(progress: Progress | None = None, isa: str | None = None, packa
 
 
 def _collect(groups: list[Group], isa: str, progress: Progress) -> list[cache.KernelObject]:
-    keys = {group.name: cache.key_of(group, isa) for group in groups}
-    objects = {group.name: cache.load(group, isa, keys[group.name]) for group in groups}
+    objects = {group.name: shipped.load(group, isa) for group in groups}
+    keys = {group.name: cache.key_of(group, isa) for group in groups if objects[group.name] is None}
+    objects |= {group.name: cache.load(group, isa, keys[group.name]) for group in groups if group.name in keys}
     missing = [group for group in groups if objects[group.name] is None]
     if missing:
         from .children import compile_groups

@@ -20,8 +20,9 @@ class Target:
     required: frozenset[str]  # LLVM feature names that the host must report
 
 
-_V3 = frozenset({"avx2", "fma", "f16c", "bmi2"})
-_V4 = _V3 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
+# What LLVM may use for x86-64-v3 and v4 (psABI), less what every CPU with AVX2 has: a virtual machine may hide some.
+_V3 = frozenset({"avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe"})
+_V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 # Best first. 32 zmm hold 12 integer and 12 float accumulators of a 32-row x 6-token tile, two weights, one
 # activation and temporaries; 16 ymm hold a 16-row x 2-token tile with its pair sums.
