@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -43,12 +44,12 @@ class BuildWithObjects(build_py):
 
 
 class WheelWithObjects(bdist_wheel):
-    user_options = [
+    user_options: ClassVar = [
         *bdist_wheel.user_options,
         ("with-objects", None, "compile the kernels for all common CPUs and put them into the wheel"),
         ("object-isas=", None, "only for these instruction sets, with commas (default: all)"),
     ]
-    boolean_options = [*bdist_wheel.boolean_options, "with-objects"]
+    boolean_options: ClassVar = [*bdist_wheel.boolean_options, "with-objects"]
 
     def initialize_options(self):
         super().initialize_options()

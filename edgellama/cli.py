@@ -25,6 +25,7 @@ COMMANDS = {
     "bench report": ("edgellama.commands.bench_report", "make a page or plots of saved benchmark records"),
     "chat": ("edgellama.commands.chat", "talk with a model"),
     "convert": ("edgellama.commands.convert", "make a GGUF file of a checkpoint"),
+    "doctor": ("edgellama.commands.doctor", "check the installation and this machine, for a bug report"),
     "generate": ("edgellama.commands.generate", "continue a text"),
     "imatrix": ("edgellama.commands.imatrix", "sum up which weights a text makes matter, for quantizing"),
     "inspect": ("edgellama.commands.inspect", "show what is in a model file and the memory it needs"),

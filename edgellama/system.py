@@ -292,14 +292,15 @@ def cache_folder() -> Path | None:
     `EDGELLAMA_CACHE` names another place.
     """
     try:
-        folder = _cache_path()
+        folder = cache_path()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder if _is_private(folder) else None
     except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return None
 
 
-def _cache_path() -> Path:
+def cache_path() -> Path:
+    """Where this user's cache folder belongs, whether or not it is there. RuntimeError: there is no home folder."""
     override = os.environ.get("EDGELLAMA_CACHE")
     if override:
         return Path(override).expanduser().absolute()

@@ -1,0 +1,128 @@
+"""The folder of compiled kernels and measured settings: its state, and how it is emptied."""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import device, system
+from ..errors import EdgellamaError
+from .finding import NOTE, WELL, WRONG, Finding
+
+KERNELS = "kernels"
+# What edgellama writes: sealed objects and settings, and the temporary files that a killed process leaves of them.
+_KERNEL_FILE = re.compile(r"\.?[\w-]+\.kernels(\.\w{8})?")
+_SETTINGS_FILE = re.compile(rf"\.?{re.escape(device.SETTINGS_NAME)}(\.\w{{8}})?")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Files of ours with their sizes, and names of what is not."""
+
+    ours: dict[Path, int]
+    foreign: list[Path]
+
+
+def problem_of(folder: Path) -> str | None:
+    """Why what lies there cannot be trusted or used; None for a good folder, and for one that can be made."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return _problem_of_making(folder)
+    except OSError as error:
+        return f"it cannot be reached: {error.strerror}"
+    if stat.S_ISLNK(status.st_mode):
+        return "it is a link"
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is not a folder"
+    if os.name != "nt" and status.st_uid != os.geteuid():
+        return "it belongs to another user"
+    if os.name != "nt" and status.st_mode & 0o022:
+        return "other users may write to it"
+    return None if os.access(folder, os.W_OK) else "it cannot be written"
+
+
+def _problem_of_making(folder: Path) -> str | None:
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        return None
+    return f"it is not there and {parent} cannot be written"
+
+
+def check_cache() -> Finding:
+    """Where it is, how much is in it, and whether it can be used. Without a home folder none is used: a note."""
+    try:
+        folder = system.cache_path()
+    except RuntimeError:
+        return Finding("cache", NOTE, "none: there is no home folder, so nothing is kept", {"path": None})
+    facts = {"path": str(folder), "exists": folder.is_dir()}
+    problem = problem_of(folder) or (
+        facts["exists"] and os.path.lexists(folder / KERNELS) and problem_of(folder / KERNELS)
+    )
+    if problem:
+        text = f"{folder} is not used, because {problem}; what is compiled is compiled at every start"
+        return Finding("cache", WRONG, text, facts)
+    if not facts["exists"]:
+        return Finding("cache", WELL, f"{folder} (empty)", facts)
+    contents = contents_of(folder)
+    n_bytes = sum(contents.ours.values())
+    foreign = f", and {len(contents.foreign)} files that are not edgellama's" if contents.foreign else ""
+    text = f"{folder}: {len(contents.ours)} files, {n_bytes / 1e6:.1f} MB{foreign}"
+    return Finding("cache", WELL, text, facts | {"files": len(contents.ours), "bytes": n_bytes})
+
+
+def contents_of(folder: Path) -> Contents:
+    """What is in the folder and in its folder of kernels; links are never followed."""
+    ours, foreign = {}, []
+    for entry in os.scandir(folder):
+        if entry.name == KERNELS and entry.is_dir(follow_symlinks=False):
+            _sort(os.scandir(entry.path), _KERNEL_FILE, ours, foreign)
+        else:
+            _sort([entry], _SETTINGS_FILE, ours, foreign)
+    return Contents(ours, foreign)
+
+
+def _sort(entries, names: re.Pattern, ours: dict[Path, int], foreign: list[Path]) -> None:
+    for entry in entries:
+        if entry.is_file(follow_symlinks=False) and names.fullmatch(entry.name):
+            ours[Path(entry.path)] = entry.stat(follow_symlinks=False).st_size
+        else:
+            foreign.append(Path(entry.path))
+
+
+def clean() -> str:
+    """Delete what edgellama wrote there, and the folders that are then empty; what was done, as a sentence.
+
+    Raises EdgellamaError for a folder that is not this user's own: a link, another user's, or open to others.
+    """
+    try:
+        folder = system.cache_path()
+    except RuntimeError:
+        return "There is no home folder, so there is no cache."
+    if not os.path.lexists(folder):
+        return f"There is no cache: {folder} does not exist."
+    for place in (folder, folder / KERNELS):
+        problem = problem_of(place) if os.path.lexists(place) else None
+        if problem:
+            raise EdgellamaError(f"{place} is left as it is, because {problem}")
+    contents = contents_of(folder)
+    for path in contents.ours:
+        path.unlink(missing_ok=True)
+    n_bytes = sum(contents.ours.values())
+    done = f"Deleted {len(contents.ours)} files ({n_bytes / 1e6:.1f} MB) of the cache in {folder}."
+    if contents.foreign:
+        names = ", ".join(str(path.relative_to(folder)) for path in sorted(contents.foreign)[:5])
+        return f"{done} Left what is not edgellama's: {names}."
+    _remove_empty(folder / KERNELS)
+    _remove_empty(folder)
+    return done
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a running edgellama has just written to it
+        raise EdgellamaError(f"{folder} cannot be removed: {error.strerror}; try again") from error
