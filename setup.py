@@ -27,7 +27,7 @@ class BuildWithObjects(build_py):
     """Copies the package, and compiles its kernels into the copy when the release command wants that."""
 
     with_objects = False
-    object_isas = None
+    object_isas = object_abis = None
 
     def run(self):
         super().run()
@@ -37,8 +37,8 @@ class BuildWithObjects(build_py):
         shutil.rmtree(objects, ignore_errors=True)  # an earlier wheel's, made from other sources
         if self.with_objects:
             command = [sys.executable, "-P", "-m", "edgellama.compiler.release", str(objects.resolve())]
-            if self.object_isas:
-                command += ["--isas", self.object_isas]
+            command += ["--isas", self.object_isas] if self.object_isas else []
+            command += ["--abis", self.object_abis] if self.object_abis else []
             if subprocess.call(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) != 0:
                 sys.exit("error: the kernels could not be compiled, so there is no wheel")
 
@@ -48,17 +48,19 @@ class WheelWithObjects(bdist_wheel):
         *bdist_wheel.user_options,
         ("with-objects", None, "compile the kernels for all common CPUs and put them into the wheel"),
         ("object-isas=", None, "only for these instruction sets, with commas (default: all)"),
+        ("object-abis=", None, "only for these ABIs, with commas (default: all)"),
     ]
     boolean_options: ClassVar = [*bdist_wheel.boolean_options, "with-objects"]
 
     def initialize_options(self):
         super().initialize_options()
         self.with_objects = False
-        self.object_isas = None
+        self.object_isas = self.object_abis = None
 
     def run(self):
         build = self.get_finalized_command("build_py")
-        build.with_objects, build.object_isas = bool(self.with_objects), self.object_isas
+        build.with_objects = bool(self.with_objects)
+        build.object_isas, build.object_abis = self.object_isas, self.object_abis
         super().run()
 
 

@@ -98,6 +98,12 @@ def test_what_an_object_may_need_is_what_the_loader_offers():
     assert set(loader.C_FUNCTIONS) | {"_GLOBAL_OFFSET_TABLE_"} == ALLOWED_SYMBOLS
 
 
+def test_windows_objects_may_also_need_what_the_loader_offers_there():
+    from edgellama.compiler.codegen import WINDOWS_SYMBOLS
+
+    assert {*loader.WINDOWS_FUNCTIONS, loader.WINDOWS_MARK} == WINDOWS_SYMBOLS
+
+
 def test_undefined_symbols_of_another_kind_of_object_are_unknown():
     assert undefined_symbols(b"\xcf\xfa\xed\xfe" + bytes(60)) is None
 

@@ -54,10 +54,11 @@ def _findings(with_self_test: bool) -> "Iterator[Finding]":
     yield installation.check_packages()
     yield processor.check_processor()
     yield processor.check_instruction_set()
-    yield processor.check_kernels()
+    kernels = processor.check_kernels()
+    yield kernels
     yield machine.check_memory()
     yield machine.check_gpu()
-    yield cache_folder.check_cache()
+    yield cache_folder.check_cache(is_needed=kernels.facts.get("missing") != 0)
     yield machine.check_terminal()
     if with_self_test:
         with _self_test_model() as model:

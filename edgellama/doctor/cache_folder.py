@@ -24,52 +24,55 @@ class Contents:
     foreign: list[Path]
 
 
-def problem_of(folder: Path) -> str | None:
-    """Why what lies there cannot be trusted or used; None for a good folder, and for one that can be made."""
+def danger_of(folder: Path) -> str | None:
+    """Why what lies there may be somebody else's work; None for a folder of this user alone, and for none at all."""
     try:
         status = folder.lstat()
-    except FileNotFoundError:
-        return _problem_of_making(folder)
-    except OSError as error:
-        return f"it cannot be reached: {error.strerror}"
+    except OSError:
+        return None
     if stat.S_ISLNK(status.st_mode):
         return "it is a link"
     if not stat.S_ISDIR(status.st_mode):
         return "it is not a folder"
     if os.name != "nt" and status.st_uid != os.geteuid():
         return "it belongs to another user"
-    if os.name != "nt" and status.st_mode & 0o022:
-        return "other users may write to it"
-    return None if os.access(folder, os.W_OK) else "it cannot be written"
+    return "other users may write to it" if os.name != "nt" and status.st_mode & 0o022 else None
 
 
-def _problem_of_making(folder: Path) -> str | None:
-    parent = next(parent for parent in folder.parents if parent.exists())
-    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+def obstacle_of(folder: Path) -> str | None:
+    """Why nothing can be kept there; None for a folder that is there and writable, or can be made."""
+    if os.path.isdir(folder):
+        return None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written"
+    parent = next((parent for parent in folder.parents if os.path.lexists(parent)), folder)
+    if os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK):
         return None
-    return f"it is not there and {parent} cannot be written"
+    return f"it is not there and cannot be made in {parent}"
 
 
-def check_cache() -> Finding:
-    """Where it is, how much is in it, and whether it can be used. Without a home folder none is used: a note."""
+def check_cache(is_needed: bool) -> Finding:
+    """Where it is, how much is in it, and whether it can be used. Wrong: it is unsafe, or needed and impossible."""
     try:
         folder = system.cache_path()
     except RuntimeError:
-        return Finding("cache", NOTE, "none: there is no home folder, so nothing is kept", {"path": None})
+        return _unusable("none, because there is no home folder", is_needed, {"path": None})
     facts = {"path": str(folder), "exists": folder.is_dir()}
-    problem = problem_of(folder) or (
-        facts["exists"] and os.path.lexists(folder / KERNELS) and problem_of(folder / KERNELS)
-    )
-    if problem:
-        text = f"{folder} is not used, because {problem}; what is compiled is compiled at every start"
-        return Finding("cache", WRONG, text, facts)
+    for place in (folder, folder / KERNELS):
+        if danger := danger_of(place):
+            return _unusable(f"{place} is not used, because {danger}", True, facts)
+    if obstacle := obstacle_of(folder):
+        return _unusable(f"{folder} is not used, because {obstacle}", is_needed, facts)
     if not facts["exists"]:
         return Finding("cache", WELL, f"{folder} (empty)", facts)
     contents = contents_of(folder)
     n_bytes = sum(contents.ours.values())
-    foreign = f", and {len(contents.foreign)} files that are not edgellama's" if contents.foreign else ""
+    foreign = f", and {len(contents.foreign)} that are not edgellama's" if contents.foreign else ""
     text = f"{folder}: {len(contents.ours)} files, {n_bytes / 1e6:.1f} MB{foreign}"
     return Finding("cache", WELL, text, facts | {"files": len(contents.ours), "bytes": n_bytes})
+
+
+def _unusable(text: str, is_wrong: bool, facts: dict) -> Finding:
+    more = "kernels that did not come with the package are compiled at every start"
+    return Finding("cache", WRONG if is_wrong else NOTE, f"{text}\n{more}", facts)
 
 
 def contents_of(folder: Path) -> Contents:
@@ -103,9 +106,8 @@ def clean() -> str:
     if not os.path.lexists(folder):
         return f"There is no cache: {folder} does not exist."
     for place in (folder, folder / KERNELS):
-        problem = problem_of(place) if os.path.lexists(place) else None
-        if problem:
-            raise EdgellamaError(f"{place} is left as it is, because {problem}")
+        if danger := danger_of(place):
+            raise EdgellamaError(f"{place} is left as it is, because {danger}")
     contents = contents_of(folder)
     for path in contents.ours:
         path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import platform
 import re
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, version
+from importlib.metadata import Distribution, PackageNotFoundError, distributions, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import edgellama
 from .finding import NOTE, WELL, WRONG, Finding
 
 PACKAGES = ("edgellama", "quant", "converters", "bench")
+ROOT = Path(edgellama.__file__).resolve().parent.parent
 _REQUIREMENT = re.compile(r"([\w.-]+)\s*([^;]*)")
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 
@@ -60,42 +61,40 @@ def _parts(number: str) -> tuple[int, ...]:
 
 
 def _own_distribution() -> Distribution | None:
-    try:
-        return distribution("edgellama")
-    except PackageNotFoundError:
-        return None
+    """The installed edgellama: the copy that runs, if several are on the import path."""
+    installed = list(distributions(name="edgellama"))
+    return next((item for item in installed if _is_record_of(item, ROOT)), installed[0] if installed else None)
 
 
 def check_packages() -> Finding:
     """edgellama and its tools compared with the installer's record. Wrong: changed, missing, or somebody else's."""
-    root = Path(edgellama.__file__).resolve().parent.parent
     installed = _own_distribution()
-    is_record_of_these = installed is not None and _is_within_record(installed, root)
+    is_record_of_these = installed is not None and _is_record_of(installed, ROOT)
     facts = {"installed": is_record_of_these}
-    problems = [problem for name in PACKAGES if (problem := _foreign(name, root))]
+    problems = [problem for name in PACKAGES if (problem := _foreign(name))]
     if not is_record_of_these:
-        text = f"runs from the source folder {root}, not from an installed copy"
+        text = f"runs from the source folder {ROOT}, not from an installed copy"
         return Finding("packages", WRONG if problems else NOTE, "\n".join([text, *problems]), facts)
     changed = _changed_files(installed)
     problems += _explained(changed)
-    text = f"{', '.join(PACKAGES)} in {root}"
+    text = f"{', '.join(PACKAGES)} in {ROOT}"
     text += "" if problems else ", as they were installed"
     return Finding("packages", WRONG if problems else WELL, "\n".join([text, *problems]), facts | {"changed": changed})
 
 
-def _is_within_record(installed: Distribution, root: Path) -> bool:
+def _is_record_of(installed: Distribution, root: Path) -> bool:
     """Whether that distribution's record lists the package that runs; an editable one lists no modules."""
     names = {file.as_posix() for file in installed.files or ()}
     return "edgellama/__init__.py" in names and Path(str(installed.locate_file(""))).resolve() == root
 
 
-def _foreign(name: str, root: Path) -> str | None:
+def _foreign(name: str) -> str | None:
     """A sentence if importing `name` would give a package from elsewhere."""
     specification = find_spec(name)
     if specification is None:
         return f"the package {name} is missing"
     origin = Path(specification.origin or next(iter(specification.submodule_search_locations), ".")).resolve()
-    if root in origin.parents:
+    if ROOT in origin.parents:
         return None
     return f"the package {name} is not edgellama's: {origin} is found first{_owner(name)}"
 

@@ -21,7 +21,7 @@ def check_processor() -> Finding:
         "threads": device.load_settings().decode_threads or device.default_thread_count(),
     }
     quota = "" if facts["quota_cpus"] is None else f", limited to {facts['quota_cpus']:g}"
-    text = f"{facts['name']}, {len(usable)} logical CPUs usable{quota}, {facts['threads']} threads"
+    text = f"{facts['name']}, usable logical CPUs: {len(usable)}{quota}, threads: {facts['threads']}"
     return Finding("processor", WELL, text, facts)
 
 

@@ -16,8 +16,9 @@ from .finding import WELL, WRONG, Finding
 
 PROMPT_TOKENS, ANSWER_TOKENS = 24, 12
 # Largest relative root mean square difference of logits. Both sides round activations to the same int8 blocks and
-# differ in the order of sums, so that now and then one integer rounds the other way: 1e-3 and less is usual.
-BOUND = 0.02
+# differ in the order of sums, so that now and then an integer rounds the other way and the next layers feel it: 0.02
+# is usual for random tokens. A wrong kernel gives about 1.
+BOUND = 0.05
 TIMEOUT_SECONDS = 300  # compiling included, on a slow computer
 
 
