@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from instruction_levels import beyond, instructions
 from kernel_builds import TRIPLE, all_builds, run_build
 
 from edgellama.compiler import loader
@@ -50,6 +51,18 @@ def test_no_register_is_wider_than_the_target_allows(isa):
     assert ("%zmm" in assembly) == isa.startswith("avx512")
     assert ("%ymm" in assembly) == (isa != "generic")
     assert ("vpdpbusd" in assembly) == isa.endswith("vnni")
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+def test_no_instruction_is_beyond_the_features_that_a_host_must_have(isa):
+    found = instructions(all_builds()[isa][0].data)
+    assert len(found) > 100
+    assert beyond(found, isa) == []
+
+
+@pytest.mark.parametrize(("isa", "lower"), [("avx512vnni", "avx512"), ("avxvnni", "avx2"), ("avx2", "generic")])
+def test_instructions_beyond_a_level_are_noticed(isa, lower):
+    assert beyond(instructions(all_builds()[isa][0].data), lower)
 
 
 @pytest.mark.parametrize("isa", [name for name in TARGETS if name != "generic"])

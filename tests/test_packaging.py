@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from installed_copies import REPOSITORY, add_objects, copy_tree, make_read_only, run_setup, stranger, unpack
+from instruction_levels import beyond, instructions
 
 from edgellama.compiler import shipped
 
@@ -72,6 +74,13 @@ def test_a_release_that_cannot_be_compiled_leaves_no_wheel(tree):
     assert done.returncode == 1
     assert "no instruction set or ABI avx9000" in done.stderr and "there is no wheel" in done.stderr
     assert not (tree / "none").exists()
+
+
+def object_in(sealed: bytes) -> bytes:
+    """The object file at the end of a sealed one, whatever its key."""
+    start = 8 + 32  # magic and SHA-256, see cache.seal()
+    header_size, _ = struct.unpack_from("<QQ", sealed, start)
+    return sealed[start + 16 + header_size :]
 
 
 needs_objects = pytest.mark.skipif(shipped.host_abi() != "elf-x86_64", reason="runs shipped objects on x86-64 Linux")
@@ -148,6 +157,7 @@ def test_a_wheel_with_objects_installs_runs_and_leaves_only_its_cache(tree, tmp_
     assert len(objects) == 16
     for name, content in objects.items():
         assert str(tree).encode() not in content and b"/home/" not in content and b"site-packages" not in content, name
+        assert beyond(instructions(object_in(content)), isa) == []
 
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "new env")], check=True)
     python = tmp_path / "new env" / "bin" / "python"
