@@ -4,6 +4,7 @@ import base64
 import hashlib
 import platform
 import re
+import textwrap
 from importlib.metadata import Distribution, PackageNotFoundError, distributions, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +32,7 @@ def check_versions() -> Finding:
             problems.append(f"{name} {found[name]} is outside {bounds}")
     facts = {"edgellama": edgellama.__version__, "python": platform.python_version(), "platform": platform.platform()}
     text = f"edgellama {facts['edgellama']}, Python {facts['python']}, {facts['platform']}\n"
-    text += ", ".join(f"{name} {number}" for name, number in found.items())
+    text += textwrap.fill(", ".join(f"{name} {number}" for name, number in found.items()), 90, break_on_hyphens=False)
     if problems:
         text += "".join(f"\n{problem}" for problem in problems)
     return Finding("versions", WRONG if problems else WELL, text, facts | {"dependencies": found})
