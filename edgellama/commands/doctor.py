@@ -72,11 +72,10 @@ def _self_test_model() -> "Iterator[Path | None]":
     from importlib.util import find_spec
     from pathlib import Path
 
-    import edgellama
+    from edgellama import bundled
 
-    bundled = sorted((Path(edgellama.__file__).parent / "bundled").glob("*.gguf"))
-    if bundled:
-        yield bundled[0]
+    if bundled.PATH.exists():
+        yield bundled.PATH
     elif find_spec("bench") is None or find_spec("bench.synthesize") is None or find_spec("gguf") is None:
         yield None
     else:
