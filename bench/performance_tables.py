@@ -37,7 +37,12 @@ def _rate(row: SavedResult | None) -> str:
         return ""
     facts = [row.test, f"{row.n_threads} thread{'s' * (row.n_threads > 1)}"]
     facts += [f"{row.of_limit:.0%} of the {row.limit} limit"] if row.of_limit else []
-    return f"{number_text(row.median_ts)} ({', '.join(facts)})"
+    return f"{_median(row)} ({', '.join(facts)})"
+
+
+def _median(row: SavedResult) -> str:
+    """With a question mark where the record calls it unreliable."""
+    return number_text(row.median_ts) + ("" if row.reliable else " ?")
 
 
 def _against(peer: SavedPeer, rows: Iterable[SavedResult]) -> str:
@@ -73,7 +78,7 @@ def _full_row(runtime: str, row: SavedResult) -> tuple[str, ...]:
         runtime,
         row.test,
         str(row.n_threads),
-        number_text(row.median_ts) + ("" if row.reliable else " ?"),
+        _median(row),
         "" if row.stddev_ts is None else number_text(row.stddev_ts, digits=2),
         f"{number_text(row.limit_ts)} ({row.limit})" if row.limit_ts else "",
         f"{row.of_limit:.0%}" if row.of_limit else "",

@@ -57,6 +57,10 @@ def type_of(file: GGUFFile) -> str:
     """The name of the mix that the file says it is, else the type that most of its bytes have."""
     from gguf import LlamaFileType
 
+    from edgellama import fp8
+
+    if fp8.KEY + "version" in file.metadata:
+        return "FP8"
     try:
         return LlamaFileType(file.get("general.file_type", int, -1)).name.removeprefix("MOSTLY_")
     except ValueError:

@@ -57,7 +57,7 @@ def _folder() -> Path:
     if cache is None:
         raise EdgellamaError("there is no cache folder to keep a model in; name one with EDGELLAMA_CACHE")
     folder = cache / "models"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

@@ -60,7 +60,16 @@ def test_records_are_read_from_a_folder_by_name(tmp_path):
     assert [record.device_name for record in saved_records(tmp_path)] == ["Radxa ROCK 5B", "AMD EPYC"]
 
 
+def test_doubtful_figures_are_marked_in_the_short_table():
+    data = bench_records.small()
+    data["results"][1] |= {"reliable": False, "warnings": ["repetitions lie far apart"]}
+    line = short_table([saved(data)]).splitlines()[2]
+    assert "| 94.0 ? (tg128" in line and "| 310 (pp512" in line
+
+
 def test_own_records_are_fit_to_be_shown():
+    """What the machine's memory did while decoding is its own affair, and marked; a busy machine is not."""
     for record in saved_records():
         assert record.results and record.at("command") and record.text_at("time")
-        assert all(row.reliable for row in record.results), "measure again on a quiet machine"
+        assert all(row.reliable or row.warnings for row in record.results)
+        assert not any("busy" in warning for row in record.results for warning in row.warnings), "measure again"

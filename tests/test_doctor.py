@@ -21,12 +21,14 @@ from edgellama.simd import detect
 
 @pytest.fixture
 def cache_place(tmp_path, monkeypatch) -> Path:
-    """A cache folder with one object, a temporary file that a killed process left, and settings."""
+    """A cache folder with one object, a temporary file that a killed process left, a made model, and settings."""
     folder = tmp_path / "cache"
     (folder / "kernels").mkdir(parents=True, mode=0o700)
     folder.chmod(0o700)
     (folder / "kernels" / "walk-avx2-0123.kernels").write_bytes(b"x" * 1000)
     (folder / "kernels" / ".walk-avx2-0123.kernels.0a1b2c3d").write_bytes(b"x" * 500)
+    (folder / "models").mkdir(mode=0o700)
+    (folder / "models" / "llama-3.2-1b-q4_k_m-1.gguf").write_bytes(b"x" * 200)
     (folder / "device.json").write_text("{}")
     monkeypatch.setenv("EDGELLAMA_CACHE", str(folder))
     return folder
@@ -128,12 +130,12 @@ def test_a_terminal_without_unicode_is_noted(monkeypatch):
 
 def test_a_good_cache_is_measured(cache_place):
     found = cache_folder.check_cache(is_needed=True)
-    assert found.state == "well" and found.facts["files"] == 3 and found.facts["bytes"] == 1502
+    assert found.state == "well" and found.facts["files"] == 4 and found.facts["bytes"] == 1702
     assert "not edgellama's" not in found.text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="folders of Windows have no mode")
-@pytest.mark.parametrize("place", ["", "kernels"])
+@pytest.mark.parametrize("place", ["", "kernels", "models"])
 @pytest.mark.parametrize("problem", ["link", "file", "open", "foreign"])
 def test_an_unsafe_cache_is_wrong_and_never_cleaned(cache_place, tmp_path, monkeypatch, problem, place):
     folder = cache_place / place
@@ -169,7 +171,7 @@ def test_no_home_folder_is_wrong_only_if_the_cache_is_needed(monkeypatch):
 
 
 def test_cleaning_removes_the_cache_and_says_so(cache_place):
-    assert "Deleted 3 files" in cache_folder.clean()
+    assert "Deleted 4 files" in cache_folder.clean()
     assert not cache_place.exists()
     assert "does not exist" in cache_folder.clean()
 
@@ -180,7 +182,7 @@ def test_cleaning_leaves_what_is_not_edgellamas_and_follows_no_link(cache_place,
     (cache_place / "kernels" / "walk-avx2-9999.kernels").symlink_to(outside)
     (cache_place / "thesis.txt").write_text("precious")
     said = cache_folder.clean()
-    assert "Deleted 3 files" in said and "thesis.txt" in said
+    assert "Deleted 4 files" in said and "thesis.txt" in said
     assert outside.read_text() == (cache_place / "thesis.txt").read_text() == "precious"
     assert not (cache_place / "device.json").exists()
 
@@ -378,7 +380,7 @@ def test_the_exit_code_says_whether_all_is_well(faked, capsys, state, code):
 
 def test_cleaning_from_the_command_line(cache_place, capsys):
     assert cli.main(["doctor", "--clean"]) == 0
-    assert "Deleted 3 files" in capsys.readouterr().out
+    assert "Deleted 4 files" in capsys.readouterr().out
     (cache_place.parent / "real").mkdir()
     cache_place.symlink_to(cache_place.parent / "real")
     assert cli.main(["doctor", "--clean"]) == 2

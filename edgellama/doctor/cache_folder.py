@@ -1,4 +1,4 @@
-"""The folder of compiled kernels and measured settings: its state, and how it is emptied."""
+"""The folder of compiled kernels, measured settings and made models: its state, and how it is emptied."""
 
 import os
 import re
@@ -10,9 +10,13 @@ from .. import device, system
 from ..errors import EdgellamaError
 from .finding import NOTE, WELL, WRONG, Finding
 
-KERNELS = "kernels"
-# What edgellama writes: sealed objects and settings, and the temporary files that a killed process leaves of them.
-_KERNEL_FILE = re.compile(r"\.?[\w-]+\.kernels(\.\w{8})?")
+KERNELS, MODELS = "kernels", "models"
+# What edgellama writes: sealed objects, models of random weights that benchmarks made, and settings; and the temporary
+# files that a killed process leaves of them.
+_FOLDERS = {
+    KERNELS: re.compile(r"\.?[\w-]+\.kernels(\.\w{8})?"),
+    MODELS: re.compile(r"\.?[\w.-]+\.gguf(\.\d+)?(\.partial)?"),
+}
 _SETTINGS_FILE = re.compile(rf"\.?{re.escape(device.SETTINGS_NAME)}(\.\w{{8}})?")
 
 
@@ -56,7 +60,7 @@ def check_cache(is_needed: bool) -> Finding:
     except RuntimeError:
         return _unusable("none, because there is no home folder", is_needed, {"path": None})
     facts = {"path": str(folder), "exists": folder.is_dir()}
-    for place in (folder, folder / KERNELS):
+    for place in (folder, *(folder / name for name in _FOLDERS)):
         if danger := danger_of(place):
             return _unusable(f"{place} is not used, because {danger}", True, facts)
     if obstacle := obstacle_of(folder):
@@ -76,11 +80,11 @@ def _unusable(text: str, is_wrong: bool, facts: dict) -> Finding:
 
 
 def contents_of(folder: Path) -> Contents:
-    """What is in the folder and in its folder of kernels; links are never followed."""
+    """What is in the folder and in its folders of kernels and models; links are never followed."""
     ours, foreign = {}, []
     for entry in os.scandir(folder):
-        if entry.name == KERNELS and entry.is_dir(follow_symlinks=False):
-            _sort(os.scandir(entry.path), _KERNEL_FILE, ours, foreign)
+        if entry.name in _FOLDERS and entry.is_dir(follow_symlinks=False):
+            _sort(os.scandir(entry.path), _FOLDERS[entry.name], ours, foreign)
         else:
             _sort([entry], _SETTINGS_FILE, ours, foreign)
     return Contents(ours, foreign)
@@ -105,7 +109,7 @@ def clean() -> str:
         return "There is no home folder, so there is no cache."
     if not os.path.lexists(folder):
         return f"There is no cache: {folder} does not exist."
-    for place in (folder, folder / KERNELS):
+    for place in (folder, *(folder / name for name in _FOLDERS)):
         if danger := danger_of(place):
             raise EdgellamaError(f"{place} is left as it is, because {danger}")
     contents = contents_of(folder)
@@ -116,7 +120,8 @@ def clean() -> str:
     if contents.foreign:
         names = ", ".join(str(path.relative_to(folder)) for path in sorted(contents.foreign)[:5])
         return f"{done} Left what is not edgellama's: {names}."
-    _remove_empty(folder / KERNELS)
+    for name in _FOLDERS:
+        _remove_empty(folder / name)
     _remove_empty(folder)
     return done
 
