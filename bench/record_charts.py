@@ -15,14 +15,14 @@ IS_PREFILL, IS_DECODE = attrgetter("is_prefill"), attrgetter("is_decode")
 LABEL_HEIGHT = 0.08  # of the plot
 LABEL_WIDTH = math.log(30)  # of operations for each byte
 ROOFLINE_MARGIN = 3  # the plot is so much higher than its points, at least
-MOST_COMPARED = 6  # as many colors as there are
+MOST_COMPARED = 12  # more bars are no picture
 
 
 def roofline(record: SavedRecord) -> Chart | None:
     """Operations per second against operations per byte of memory read, under the two roofs of the machine."""
     threads = most_threads(record)
     stream = record.positive_at("limits", "stream_bytes_per_second", str(threads))
-    peak = record.positive_at("limits", "int8_operations_per_second", str(threads))
+    peak = record.positive_at("limits", f"{_peak_of(record)}_operations_per_second", str(threads))
     points = [point for row in record.results if row.n_threads == threads and (point := _roofline_point(record, row))]
     if not stream or not peak or not points:
         return None
@@ -35,6 +35,11 @@ def roofline(record: SavedRecord) -> Chart | None:
         f"Roofline, {threads} thread{'s' * (threads > 1)}", "operations for each byte read", "10⁹ operations/s",
         (Series("what the hardware allows", roof, "limit", 1), measured), logarithmic=True,
     )  # fmt: skip
+
+
+def _peak_of(record: SavedRecord) -> str:
+    """What bounds the prefill: weights that are floats are not multiplied by the int8 units."""
+    return "float" if any(row.limit == "float" for row in record.results) else "int8"
 
 
 def _readable_labels(points: list[tuple[float, float, str]]) -> tuple[str, ...]:
@@ -152,10 +157,11 @@ def comparison(records: list[SavedRecord]) -> list[BarChart]:
 
 
 def _sides(record: SavedRecord, records: list[SavedRecord]) -> Iterable[tuple[str, tuple[SavedResult, ...]]]:
-    prefix = f"{side_name(record, records)}: " if len(records) > 1 and record.peers else ""
-    yield prefix + OWN_RUNTIME if record.peers else side_name(record, records), record.results
+    """Names begin with what differs most, as long ones are cut."""
+    of_record = f", {side_name(record, records)}" if len(records) > 1 else ""
+    yield OWN_RUNTIME + of_record if record.peers else side_name(record, records), record.results
     for peer in record.peers:
-        yield f"{prefix}{peer.runtime}", peer.results
+        yield peer.runtime + of_record, peer.results
 
 
 def side_name(record: SavedRecord, records: list[SavedRecord]) -> str:

@@ -276,6 +276,22 @@ def test_roofline_puts_results_at_their_share_of_the_roof():
     assert points["tg128"] == (pytest.approx(operations / 6.4e8), pytest.approx(18.4 * operations / 1e9))
 
 
+def test_the_roof_of_float_weights_is_the_float_peak():
+    data = bench_records.small()
+    data["limits"] = bench_records.record()["limits"]
+    data["results"][0] |= {"limit": "float", "limit_ts": 120.0, "median_ts": 106.0}
+    roof, measured = record_charts.roofline(saved(data)).series
+    assert roof.points[-1][1] == pytest.approx(76.0)
+    assert measured.points[0][1] / 76 == pytest.approx(106 / 120)
+
+
+def test_every_side_of_several_records_with_peers_is_named_by_its_runtime():
+    records = [bench_records.with_peer() | {"model": {"name": name}} for name in ("one", "two")]
+    prefill, _ = record_charts.comparison([saved(data) for data in records])
+    names = [bar.name for bar in prefill.groups[0][1]]
+    assert names == ["edgellama, one", "llama.cpp, one", "edgellama, two", "llama.cpp, two"]
+
+
 def test_labels_that_would_cover_each_other_are_left_out():
     data = bench_records.small()
     data["limits"] = bench_records.record()["limits"]
