@@ -70,8 +70,8 @@ def _table(record: dict[str, Any]) -> list[str]:
     cells = [
         [
             f"{model['name']} {model['type']}" if model["type"].lower() not in model["name"].lower() else model["name"],
-            f"{model['file_bytes'] / 2**30:.2f} GiB",
-            f"{model['n_parameters'] / 1e9:.2f} B",
+            _scaled(model["file_bytes"], 2**30, "GiB", 2**20, "MiB"),
+            _scaled(model["n_parameters"], 1e9, "B", 1e6, "M"),
             str(row["n_threads"]),
             *([row["type_k"]] if with_kv else []),
             row["test"] + ("" if row["reliable"] else " *"),
@@ -83,6 +83,11 @@ def _table(record: dict[str, Any]) -> list[str]:
     widths = [max(len(line[column]) for line in [head, *cells]) for column in range(len(head))]
     rule = "| " + " | ".join("-" * (width - 1) + ":" for width in widths) + " |"
     return [_line(head, widths), rule, *(_line(line, widths) for line in cells)]
+
+
+def _scaled(value: float, large: float, large_unit: str, small: float, small_unit: str) -> str:
+    """As llama-bench writes sizes: in the larger unit from one of it on."""
+    return f"{value / large:.2f} {large_unit}" if value >= large else f"{value / small:.2f} {small_unit}"
 
 
 def _line(cells: list[str], widths: list[int]) -> str:

@@ -198,6 +198,12 @@ def test_markdown():
     assert "pp8 *" in text and "Limits with 2 threads: memory" in text
 
 
+def test_small_models_have_a_size_too():
+    record = made_record()
+    record["model"] |= {"file_bytes": 5 * 2**20, "n_parameters": 2_600_000}
+    assert "| 5.00 MiB | 2.60 M |" in re.sub(" +", " ", output.as_markdown(record))
+
+
 def test_csv():
     rows = list(csv.DictReader(io.StringIO(output.as_csv(made_record()))))
     assert [row["test"] for row in rows] == ["tg8", "pp8"] and rows[0]["model_n_params"] == "1000000000"
