@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgellama import arch, formats
+from edgellama import arch, cli, formats
 from edgellama.chat import builtin_templates
 from edgellama.cpu import packing
 from edgellama.simd.target import TARGETS
@@ -20,7 +20,7 @@ from edgellama.simd.target import TARGETS
 from .performance_tables import full_tables, saved_records, short_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/formats.md", "docs/performance.md")
+DOCUMENTS = ("README.md", "docs/formats.md", "docs/index.md", "docs/performance.md")
 PACKED, UNPACKED, NO_WEIGHTS = "packed", "unpacked", "not for weights"
 DOT_INSTRUCTIONS = {
     "vnni512": "vpdpbusd, 512 bits",
@@ -89,7 +89,14 @@ def templates_table() -> str:
     return _table(("Name", "Models"), ((f"`{name}`", used_by) for name, used_by in builtin_templates.table()))
 
 
+def commands_table() -> str:
+    return _table(
+        ("Command", "What it does"), ((f"`edgellama {name}`", line) for name, (_, line) in cli.COMMANDS.items())
+    )
+
+
 TABLES = {
+    "commands": commands_table,
     "formats": formats_table,
     "speeds": speeds_table,
     "families": families_table,

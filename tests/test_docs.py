@@ -132,3 +132,10 @@ def test_ci_runs_what_the_readme_says():
     commands = re.findall(r'readme_command "([^"]+)"', script)
     assert len(commands) == 3
     assert all(f"    {command}\n" in readme for command in commands)
+
+
+def test_every_page_of_the_documents_is_in_the_site():
+    """mkdocs.yml is read as text: its pages are all of docs/, so none is left out or missing."""
+    text = (tables.REPOSITORY / "mkdocs.yml").read_text()
+    pages = re.findall(r"^ +- .*: (\S+\.md)$", text, re.MULTILINE)
+    assert sorted(pages) == sorted(path.name for path in (tables.REPOSITORY / "docs").glob("*.md"))
