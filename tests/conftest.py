@@ -1,6 +1,7 @@
 """What all tests share. They run against this tree, here and in child processes, whether or not a copy is installed."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 sys.path.insert(0, str(REPOSITORY))
 # Children inherit the environment: `python -m edgellama` in any folder then means this tree too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+# In the background of a shell the tests would ignore Ctrl-C, and so would children whose handling of it is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
