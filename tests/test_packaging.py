@@ -15,6 +15,7 @@ from installed_copies import REPOSITORY, add_objects, copy_tree, make_read_only,
 from instruction_levels import beyond, instructions
 
 from edgellama.compiler import shipped
+from edgellama.simd.detect import chosen_isa
 
 pytest.importorskip("setuptools.command.bdist_wheel", reason="setuptools 77 or later builds the wheel of this test")
 
@@ -120,6 +121,7 @@ def place(wheel, synthetic_model):
 def run_as_stranger(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
     dependencies = [path for path in sys.path if path.endswith("site-packages")]
     environment = {"PYTHONPATH": os.pathsep.join([str(place / "site packages"), *dependencies]), **settings}
+    environment["EDGELLAMA_ISA"] = chosen_isa()  # the one that is tested, and that objects were added for
     command = [sys.executable, "-P", "-c", OFFLINE, *arguments]
     options = {"cwd": "/", "capture_output": True, "text": True, "timeout": 120}
     try:
@@ -149,8 +151,6 @@ def test_doctor_is_content_there(place):
 @pytest.mark.slow
 @needs_objects
 def test_a_wheel_with_objects_installs_runs_and_leaves_only_its_cache(tree, tmp_path, synthetic_model):
-    from edgellama.simd.detect import chosen_isa
-
     isa = chosen_isa()
     wheel = run_setup(tree, "bdist_wheel", "--with-objects", f"--object-isas={isa}")
     objects = {name: content for name, content in files_in(wheel).items() if name.endswith(".kernels")}
@@ -167,7 +167,7 @@ def test_a_wheel_with_objects_installs_runs_and_leaves_only_its_cache(tree, tmp_
     dependencies = [path for path in sys.path if path.endswith("site-packages")]
     site = next((tmp_path / "new env").glob("lib/python*/site-packages"))
     (site / "dependencies.pth").write_text("\n".join(dependencies))
-    environment = {"HOME": str(home), "PATH": os.defpath}
+    environment = {"HOME": str(home), "PATH": os.defpath, "EDGELLAMA_ISA": isa}
 
     def run(*arguments: str, **more: str) -> str:
         command = [str(python), *arguments]
