@@ -176,8 +176,7 @@ def piece_bytes(buffer_bytes: int, n_threads: int) -> int:
 
 def last_level_bytes() -> int:
     """Size of the largest cache; 0 where it is unknown."""
-    topology = device.read_topology()
-    return max((topology.cache_bytes(level) or 0 for level in (1, 2, 3, 4)), default=0)
+    return max(cache_bytes_by_level().values(), default=0)
 
 
 def cache_bytes_by_level() -> dict[str, int]:

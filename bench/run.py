@@ -44,7 +44,6 @@ class Settings:
 
     repetitions: int = 5
     repack: bool = True
-    energy: bool = False
 
 
 @dataclass

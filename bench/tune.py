@@ -18,6 +18,7 @@ from edgellama.device import DeviceSettings, Placement
 from edgellama.errors import EdgellamaError
 
 from .halving import Halving
+from .limits import last_level_bytes
 from .placements import placements
 from .trust import LEAST_CPU_SHARE
 
@@ -107,7 +108,7 @@ def tune(path: Path, budget_seconds: float = BUDGET_SECONDS, report: Report | No
     most = Placement(max(choice.threads for choice in choices))
     n_context = MOST_PREFILL + PROBE_TOKENS
     with edgellama.load(path, threads=most.threads, context=n_context, sequences=1, progress=report) as model:
-        is_small = model.machine.weight_bytes < 2 * _last_level_bytes()
+        is_small = model.machine.weight_bytes < 2 * last_level_bytes()
         meter = ModelMeter(model, most)
         prefill = Halving(choices, meter.prefill_at, SHARE_OF_PREFILL * budget_seconds)
         _tell(report, "measuring prefill")
@@ -119,11 +120,6 @@ def tune(path: Path, budget_seconds: float = BUDGET_SECONDS, report: Report | No
     is_saved = device.save_settings(replace(device.load_settings(), prefill=best_prefill, decode=best_decode))
     rates = (_medians(prefill.rates), _medians(decode.rates))
     return Tuned(best_prefill, best_decode, *rates, time.monotonic() - begin, is_small, was_busy, is_saved)
-
-
-def _last_level_bytes() -> int:
-    topology = device.read_topology()
-    return max((cache.size_bytes for cache in topology.caches), default=0)
 
 
 def _medians(rates: dict[Placement, list[float]]) -> dict[Placement, float]:

@@ -139,7 +139,7 @@ def _measured(args: argparse.Namespace, variants: "list[Variant]", report: "Repo
     }
     start = start_figures.compile_kernels()
     start["first_token_seconds"] = start_figures.first_token_seconds(path, variants[0].n_threads)
-    settings = run.Settings(args.repetitions, args.repack, args.energy)
+    settings = run.Settings(args.repetitions, args.repack)
     found["settings"] = {"repetitions": args.repetitions, "repack": args.repack}
     with energy.Meter() as meter:
         if args.energy:
