@@ -60,3 +60,14 @@ def synthetic_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         return made[key]
 
     return make
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch):
+    """A driver with one GPU in place of libcuda. The test fails if it was misused or anything was not freed."""
+    from fake_cuda import FakeCuda, install
+
+    fake = install(monkeypatch, FakeCuda())
+    yield fake
+    assert not fake.problems, "\n".join(fake.problems)
+    assert not fake.left()

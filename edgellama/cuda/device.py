@@ -61,7 +61,11 @@ class Device:
         )
         self._context = context.value
         self._is_open = True
-        self.make_current()
+        try:
+            self.make_current()
+        except CudaError:
+            self.close()
+            raise
 
     def _read_facts(self) -> None:
         library, ordinal = self.library, ctypes.c_int()
@@ -148,17 +152,17 @@ class Device:
         if not self._is_open:
             return
         with contextlib.ExitStack() as last_to_first:  # goes on if one of them fails
+            last_to_first.callback(self.library.release, "cuDevicePrimaryCtxRelease_v2", self._ordinal)
             last_to_first.callback(self._leave)
             for made in self._made:
                 last_to_first.callback(made.free)
             last_to_first.callback(self.release, "cuCtxSynchronize")
 
     def _leave(self) -> None:
-        self.release("cuCtxSetCurrent", 0)
         self._is_open = False
         CURRENT.token = None
         self.token = object()  # no other thread takes itself for being at this GPU any more
-        self.library.release("cuDevicePrimaryCtxRelease_v2", self._ordinal)
+        self.library.release("cuCtxSetCurrent", None)
 
     def __enter__(self) -> Device:
         return self

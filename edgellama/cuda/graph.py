@@ -58,10 +58,10 @@ class Graph(Resource):
             n_nodes = ctypes.c_size_t()
             library.call("cuGraphGetNodes", recorded, None, ctypes.byref(n_nodes))
             library.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), recorded, 0)
+            self.n_nodes = n_nodes.value
+            super().__init__(self.device, executable.value or 0)
         finally:
             library.release("cuGraphDestroy", recorded)
-        self.n_nodes = n_nodes.value
-        super().__init__(self.device, executable.value or 0)
 
     def free(self) -> None:
         super().free()
