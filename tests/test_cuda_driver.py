@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -359,6 +360,29 @@ def test_a_graph_does_its_work_when_it_is_launched(device, fake_cuda):
     graph.free()
     with pytest.raises(EdgellamaError, match="a graph of Fake GPU 0 was used after it had been freed"):
         graph.launch(stream)
+
+
+def test_a_graph_holds_the_arrays_that_it_copies(device):
+    stream, memory = device.stream(), device.allocate(400)
+    with stream.capture() as graph:
+        array = np.zeros(100, np.float32)
+        stream.upload(memory.address, array)
+        seen = weakref.ref(array)
+        del array
+    gc.collect()
+    assert seen() is not None
+    graph.free()
+    gc.collect()
+    assert seen() is None
+
+
+def test_what_was_freed_is_forgotten(device):
+    seen = [weakref.ref(made) for made in (device.allocate(100), device.stream(), device.event(), device.module(PTX))]
+    gc.collect()
+    for made in seen:
+        made().free()
+    gc.collect()
+    assert [made() for made in seen] == [None] * 4
 
 
 def test_an_exception_ends_the_recording(device, fake_cuda):
