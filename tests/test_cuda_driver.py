@@ -77,13 +77,17 @@ def test_nothing_at_all_can_be_allocated(device):
     assert device.pinned(0).array.size == 0
 
 
-def test_out_of_memory_says_how_much_was_asked_and_how_much_is_free(device):
-    device.allocate(300_000_000)
-    expected = "allocating 2.50 GB on Fake GPU 0 failed with CUDA_ERROR_OUT_OF_MEMORY: .*; 0.77 GB of 1.07 GB are free"
-    with pytest.raises(OutOfDeviceMemory, match=expected) as caught:
-        device.allocate(2_500_000_000)
-    assert caught.value.code == 2
-    device.allocate(1000)
+def test_out_of_memory_says_how_much_was_asked_and_how_much_is_free(fake_cuda):
+    fake_cuda.memory_bytes = 100_000_000
+    with Device() as device:
+        device.allocate(20_000_000)
+        expected = (
+            "allocating 2.50 GB on Fake GPU 0 failed with CUDA_ERROR_OUT_OF_MEMORY: .*; 0.08 GB of 0.10 GB are free$"
+        )
+        with pytest.raises(OutOfDeviceMemory, match=expected) as caught:
+            device.allocate(2_500_000_000)
+        assert caught.value.code == 2
+        device.allocate(1000)
 
 
 def test_host_memory_that_cannot_be_locked(device, fake_cuda):
@@ -472,6 +476,17 @@ def test_a_device_that_is_forgotten_is_closed(fake_cuda):
     assert not fake_cuda.left()
 
 
+def test_a_device_that_is_collected_during_another_ones_launch_does_no_harm(device, fake_cuda):
+    stream, function = device.stream(), device.module(PTX).function("nothing")
+    stream.launch(function, 1, 32, Arguments())
+    Device().allocate(100)
+    stream.launch(function, 1, 32, Arguments())
+    gc.collect()
+    fake_cuda.calls.clear()
+    stream.launch(function, 1, 32, Arguments())
+    assert not fake_cuda.calls["cuCtxSetCurrent"] and fake_cuda.left().count("memory") == 0
+
+
 def test_devices_share_a_context_and_end_apart(fake_cuda):
     first, second = Device(), Device()
     memory = second.allocate(100)
@@ -523,6 +538,16 @@ def test_a_device_may_be_closed_by_another_thread(fake_cuda):
         pool.submit(device.close).result()
     with Device() as again:
         make_one_of_each(again)
+
+
+def test_a_thread_that_used_a_device_is_told_that_another_closed_it(fake_cuda):
+    device = Device()
+    with ThreadPoolExecutor(1) as pool:
+        memory, stream = pool.submit(lambda: (device.allocate(10), device.stream())).result()
+        device.close()
+        for use in (lambda: device.allocate(10), stream.synchronize, lambda: memory.address):
+            with pytest.raises(EdgellamaError, match="was used after it had been"):
+                pool.submit(use).result()
 
 
 @pytest.mark.parametrize("code", [700, 719, 714, 214, 999])

@@ -11,7 +11,7 @@ from fake_cuda_calls import TYPES
 
 from edgellama.cuda import library
 from edgellama.cuda.device import Device, device_count
-from edgellama.cuda.library import CudaError, DeviceLost, OutOfDeviceMemory, cuda_error, load_library
+from edgellama.cuda.library import CudaError, DeviceLost, NoDriverError, OutOfDeviceMemory, cuda_error, load_library
 from edgellama.cuda.prototypes import PROTOTYPES
 from edgellama.cuda.results import GONE, LOST, RESULTS
 from edgellama.errors import EdgellamaError
@@ -56,7 +56,7 @@ def test_no_driver(monkeypatch):
     monkeypatch.delenv("EDGELLAMA_LIBCUDA", raising=False)
     monkeypatch.setattr(library, "NAMES", ("libnone-of-this-name.so.1",))
     library._opened.cache_clear()
-    with pytest.raises(EdgellamaError, match=r"^no NVIDIA driver was found .* or run on the CPU$"):
+    with pytest.raises(NoDriverError, match=r"^no NVIDIA driver was found .* or run on the CPU$"):
         load_library()
     assert device_count() == 0
 

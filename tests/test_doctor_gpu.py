@@ -86,6 +86,9 @@ def test_a_driver_that_shows_nothing(monkeypatch, options, text):
     install(monkeypatch, FakeCuda(**options))
     answer = gpu.described()
     assert answer["devices"] == [] and text in answer["problem"]
+    answers(monkeypatch, f"print({json.dumps(answer)!r})")
+    found = gpu.check_gpu()
+    assert found.state == "note" and found.text == f"{answer['problem']}; a GPU is not needed"
 
 
 def test_a_gpu_that_cannot_be_opened_hides_none_before_it(monkeypatch):

@@ -11,7 +11,7 @@ from ..errors import EdgellamaError
 from .library import CudaError, Library, load_library
 from .memory import Memory, Pinned
 from .module import Module
-from .resource import CURRENT, Resource
+from .resource import CURRENT, Context, Resource
 from .results import GONE
 from .stream import Event, Stream
 
@@ -54,12 +54,10 @@ class Device:
         self.index = index
         self._read_facts()
         self._made: dict[Resource, None] = {}  # in the order in which it was made
-        self.token = object()
-        context = ctypes.c_void_p()
-        self.library.call(
-            "cuDevicePrimaryCtxRetain", ctypes.byref(context), self._ordinal, doing=f"opening {self.name}"
-        )
-        self._context = context.value
+        handle = ctypes.c_void_p()
+        doing = f"opening {self.name}"
+        self.library.call("cuDevicePrimaryCtxRetain", ctypes.byref(handle), self._ordinal, doing=doing)
+        self.context = Context(handle.value or 0)
         self._is_open = True
         try:
             self.make_current()
@@ -94,12 +92,11 @@ class Device:
 
     def make_current(self) -> None:
         """Let the calling thread's calls of the driver go to this GPU. Everything here does so by itself."""
-        if CURRENT.token is self.token:
-            return
         if not self._is_open:
             raise EdgellamaError(f"{self.name} was used after it had been closed")
-        self.library.call("cuCtxSetCurrent", self._context)
-        CURRENT.token = self.token
+        if CURRENT.context is not self.context:
+            self.library.call("cuCtxSetCurrent", self.context.handle)
+            CURRENT.context = self.context
 
     def free_bytes(self) -> int:
         """Memory that no process uses."""
@@ -153,16 +150,16 @@ class Device:
             return
         with contextlib.ExitStack() as last_to_first:  # goes on if one of them fails
             last_to_first.callback(self.library.release, "cuDevicePrimaryCtxRelease_v2", self._ordinal)
-            last_to_first.callback(self._leave)
+            last_to_first.callback(self._leave, CURRENT.context)
             for made in self._made:
                 last_to_first.callback(made.free)
             last_to_first.callback(self.release, "cuCtxSynchronize")
 
-    def _leave(self) -> None:
-        self._is_open = False
-        CURRENT.token = None
-        self.token = object()  # no other thread takes itself for being at this GPU any more
-        self.library.release("cuCtxSetCurrent", None)
+    def _leave(self, before: Context | None) -> None:
+        """Put the thread back to the GPU where it was: Python may collect a device in the middle of another launch."""
+        self._is_open, self.context.handle = False, 0
+        CURRENT.context = before
+        self.library.release("cuCtxSetCurrent", before.handle if before else 0)
 
     def __enter__(self) -> Device:
         return self

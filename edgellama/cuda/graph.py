@@ -23,14 +23,14 @@ class Graph(Resource):
 
     def __init__(self, device: Device):
         self.device = device
-        self._token = device.token
+        self._context = device.context
         self._handle = None
         self._kept: list[Any] = []
         self.n_nodes = 0
 
     def launch(self, stream: Stream) -> None:
         """Do the recorded work on a stream, after what was given to it before."""
-        if CURRENT.token is not self._token:
+        if CURRENT.context is not self._context:
             self.device.make_current()
         code = self.device.library.cuGraphLaunch(self.handle, stream.handle)
         if code:

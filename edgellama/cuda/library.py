@@ -19,6 +19,10 @@ NAMES = ("libcuda.so.1", "nvcuda.dll", "/usr/lib/wsl/lib/libcuda.so.1")
 OLDEST_VERSION = (11, 4)  # the first driver with every function of PROTOTYPES but the optional ones
 
 
+class NoDriverError(EdgellamaError):
+    """This machine has no NVIDIA driver at all."""
+
+
 class CudaError(EdgellamaError):
     """A call of the driver that failed. The sentence says what was tried, CUDA's name for the error and the way out."""
 
@@ -91,12 +95,12 @@ def _too_old(version: tuple[int, int], missing: list[str]) -> str:
 
 
 def open_library() -> Library:
-    """The driver's library without starting the driver, which takes no time. EdgellamaError: none, or too old."""
+    """The driver's library without starting the driver, which takes no time. NoDriverError; EdgellamaError: too old."""
     return _opened(os.environ.get("EDGELLAMA_LIBCUDA", ""))
 
 
 def load_library() -> Library:
-    """The driver's library, started. EdgellamaError: no driver, too old a driver, no GPU."""
+    """The driver's library, started. NoDriverError; EdgellamaError for one that is too old; CudaError without a GPU."""
     return _started(open_library())
 
 
@@ -119,4 +123,4 @@ def _shared_object(override: str) -> Any:
             problem = error
     if override:
         raise EdgellamaError(f"EDGELLAMA_LIBCUDA names {override}, which cannot be loaded: {problem}")
-    raise EdgellamaError("no NVIDIA driver was found (libcuda.so.1 or nvcuda.dll): install it, or run on the CPU")
+    raise NoDriverError("no NVIDIA driver was found (libcuda.so.1 or nvcuda.dll): install it, or run on the CPU")

@@ -48,7 +48,10 @@ class Function:
         library.call("cuFuncSetAttribute", self.handle, _MAX_DYNAMIC_SHARED_SIZE_BYTES, n_bytes, doing=doing)
 
     def max_blocks(self, n_threads: int, shared_bytes: int = 0) -> int:
-        """How many blocks of this size one multiprocessor runs at once; 0 if not even one fits."""
+        """How many blocks of this size one multiprocessor runs at once; 0 if not even one fits.
+
+        Beyond 48 KiB of shared memory only after `set_shared_bytes`.
+        """
         self.device.make_current()
         count = ctypes.c_int()
         name = "cuOccupancyMaxActiveBlocksPerMultiprocessor"

@@ -11,10 +11,17 @@ if TYPE_CHECKING:
     from .device import Device
 
 
-class _Current(threading.local):
-    """The token of the device that this thread's calls go to. Not the device: a thread must not keep it alive."""
+class Context:
+    """A Device as the driver knows it, while it is open. Each opening has its own; the handle may be the same again."""
 
-    token: object = None
+    def __init__(self, handle: int):
+        self.handle = handle
+
+
+class _Current(threading.local):
+    """Where this thread's calls go. Not the Device: a thread must not keep it alive."""
+
+    context: Context | None = None
 
 
 CURRENT = _Current()
@@ -28,7 +35,7 @@ class Resource:
 
     def __init__(self, device: Device, handle: int):
         self.device = device
-        self._token = device.token
+        self._context = device.context
         self._handle: int | None = handle
         device.hold(self)
 

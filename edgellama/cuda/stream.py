@@ -71,7 +71,10 @@ class Stream(Resource):
         super().__init__(device, handle.value or 0)
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        """Copy to the GPU. Page-locked memory must not change until the copy is done; a graph reads it each time."""
+        """Copy to the GPU. Page-locked memory must not change until the copy is done.
+
+        A graph reads the memory each time it is launched; there it should be page-locked.
+        """
         self._call("cuMemcpyHtoDAsync_v2", address, self._address_of(array), array.nbytes)
 
     def download(self, array: np.ndarray, address: int) -> None:
@@ -117,7 +120,7 @@ class Stream(Resource):
         `overlap`: the kernel may start before the one before it has ended and has to wait itself where it needs its
         results (griddepcontrol); ignored where the GPU or the driver cannot, which changes no result.
         """
-        if CURRENT.token is not self._token:
+        if CURRENT.context is not self._context:
             self.device.make_current()
         shape = (n_blocks, n_threads, shared_bytes, cooperative, overlap)
         launch = self._launches.get(shape) or self._prepare(shape)

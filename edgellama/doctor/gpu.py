@@ -12,7 +12,7 @@ from pathlib import Path
 from .. import system
 from ..compiler.children import child_environment
 from ..cuda.device import Device, device_count
-from ..cuda.library import load_library, open_library
+from ..cuda.library import NoDriverError, load_library, open_library
 from ..errors import EdgellamaError
 from .finding import NOTE, WELL, Finding
 
@@ -28,7 +28,8 @@ def check_gpu() -> Finding:
     try:
         open_library()
     except EdgellamaError as error:
-        return Finding("GPU", NOTE if cards else WELL, "\n".join([*cards, f"{error}; a GPU is not needed"]), facts)
+        state = WELL if isinstance(error, NoDriverError) and not cards else NOTE
+        return Finding("GPU", state, "\n".join([*cards, f"{error}; a GPU is not needed"]), facts)
     answer = _asked()
     facts |= answer
     lines = [_as_text(device, facts["driver"]) for device in answer["devices"]]
