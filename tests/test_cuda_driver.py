@@ -193,6 +193,20 @@ def test_a_kernel_gets_its_arguments(device, fake_cuda):
     ]
 
 
+def test_integers_of_numpy_are_integers(device, fake_cuda):
+    stream, memory = device.stream(), device.allocate(np.int64(4096))
+    stream.fill(np.uint64(memory.address), np.uint8(1), np.int64(4096))
+    stream.launch(device.module(PTX).function("nothing"), np.int64(3), np.int32(32), Arguments(), np.int64(64))
+    assert fake_cuda.launches == [("nothing", 3, 32, 64, (), False, False)]
+
+
+def test_a_kernel_that_fails_in_the_emulator_is_a_lost_device(device, fake_cuda):
+    fake_cuda.on_launch = lambda *launch: 1 / 0
+    with pytest.raises(DeviceLost, match="a kernel crashed"):
+        device.stream().launch(device.module(PTX).function("nothing"), 1, 32, Arguments())
+    assert "ZeroDivisionError" in fake_cuda.problems.pop()
+
+
 def test_launching_again_builds_nothing_new(device, fake_cuda):
     stream, function = device.stream(), device.module(PTX).function("nothing")
     for _ in range(5):

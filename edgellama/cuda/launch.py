@@ -86,13 +86,13 @@ def prepared(
     library: Library, stream: int, n_blocks: Blocks, n_threads: int, shared_bytes: int, cooperative: bool, overlap: bool
 ) -> Prepared:
     """A launch of this shape on the stream, ready but for the kernel and its arguments."""
-    grid = n_blocks if isinstance(n_blocks, tuple) else (n_blocks, 1, 1)
+    grid = tuple(map(index, n_blocks if isinstance(n_blocks, tuple) else (n_blocks, 1, 1)))
     if library.cuLaunchKernelEx is None:
-        return _with_older_driver(library, (*grid, n_threads, 1, 1, shared_bytes, stream), cooperative)
+        return _with_older_driver(library, (*grid, index(n_threads), 1, 1, index(shared_bytes), stream), cooperative)
     wanted = {_COOPERATIVE: cooperative, _PROGRAMMATIC_STREAM_SERIALIZATION: overlap}
     ids = [id_ for id_, is_wanted in wanted.items() if is_wanted]
     attributes = (LaunchAttribute * len(ids))(*[LaunchAttribute(id=id_, value=1) for id_ in ids])
-    config = LaunchConfig(grid, (n_threads, 1, 1), shared_bytes, stream, attributes, len(ids))
+    config = LaunchConfig(grid, (index(n_threads), 1, 1), index(shared_bytes), stream, attributes, len(ids))
     return functools.partial(library.cuLaunchKernelEx, ctypes.byref(config))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ class Memory(Resource):
 
     def __init__(self, device: Device, n_bytes: int):
         address = ctypes.c_uint64()
-        code = device.library.cuMemAlloc_v2(ctypes.byref(address), max(n_bytes, 1))
+        code = device.library.cuMemAlloc_v2(ctypes.byref(address), max(index(n_bytes), 1))
         if code == OUT_OF_MEMORY:
             raise _out_of_memory(device, n_bytes)
         if code:
@@ -56,7 +57,7 @@ class Pinned(Resource):
         host, mapped = ctypes.c_void_p(), ctypes.c_uint64()
         flags = _PORTABLE | _DEVICE_MAP if device.can_map_host else _PORTABLE
         doing = f"page-locking {n_bytes:,} bytes of host memory"
-        code = device.library.cuMemHostAlloc(ctypes.byref(host), max(n_bytes, 1), flags)
+        code = device.library.cuMemHostAlloc(ctypes.byref(host), max(index(n_bytes), 1), flags)
         if code:
             cause = "the system limits page-locked memory (ulimit -l, or a container)" if code == OUT_OF_MEMORY else ""
             raise cuda_error(code, doing, cause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -159,7 +160,7 @@ class Stream(Resource):
     def _call(self, name: str, target: int, source: int, n_bytes: int) -> None:
         self.device.make_current()
         if n_bytes:
-            code = getattr(self.device.library, name)(target, source, n_bytes, self.handle)
+            code = getattr(self.device.library, name)(index(target), index(source), index(n_bytes), self.handle)
             if code:
                 raise _copy_error(self, name, code, n_bytes)
 
