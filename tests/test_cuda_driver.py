@@ -195,6 +195,7 @@ def test_a_kernel_gets_its_arguments(device, fake_cuda):
 
 def test_integers_of_numpy_are_integers(device, fake_cuda):
     stream, memory = device.stream(), device.allocate(np.int64(4096))
+    assert device.pinned(np.int64(10)).array.shape == (10,)
     stream.fill(np.uint64(memory.address), np.uint8(1), np.int64(4096))
     stream.launch(device.module(PTX).function("nothing"), np.int64(3), np.int32(32), Arguments(), np.int64(64))
     assert fake_cuda.launches == [("nothing", 3, 32, 64, (), False, False)]

@@ -24,8 +24,8 @@ class Memory(Resource):
     KIND, RELEASE = "memory", "cuMemFree_v2"
 
     def __init__(self, device: Device, n_bytes: int):
-        address = ctypes.c_uint64()
-        code = device.library.cuMemAlloc_v2(ctypes.byref(address), max(index(n_bytes), 1))
+        n_bytes, address = index(n_bytes), ctypes.c_uint64()
+        code = device.library.cuMemAlloc_v2(ctypes.byref(address), max(n_bytes, 1))
         if code == OUT_OF_MEMORY:
             raise _out_of_memory(device, n_bytes)
         if code:
@@ -54,10 +54,10 @@ class Pinned(Resource):
     KIND, RELEASE = "page-locked memory", "cuMemFreeHost"
 
     def __init__(self, device: Device, n_bytes: int):
-        host, mapped = ctypes.c_void_p(), ctypes.c_uint64()
+        n_bytes, host, mapped = index(n_bytes), ctypes.c_void_p(), ctypes.c_uint64()
         flags = _PORTABLE | _DEVICE_MAP if device.can_map_host else _PORTABLE
         doing = f"page-locking {n_bytes:,} bytes of host memory"
-        code = device.library.cuMemHostAlloc(ctypes.byref(host), max(index(n_bytes), 1), flags)
+        code = device.library.cuMemHostAlloc(ctypes.byref(host), max(n_bytes, 1), flags)
         if code:
             cause = "the system limits page-locked memory (ulimit -l, or a container)" if code == OUT_OF_MEMORY else ""
             raise cuda_error(code, doing, cause)

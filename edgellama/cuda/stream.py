@@ -13,6 +13,7 @@ import numpy as np
 from .graph import Graph
 from .launch import Arguments, Blocks, Prepared, prepared
 from .library import CudaError, cuda_error
+from .prototypes import PROTOTYPES
 from .resource import CURRENT, Resource
 from .results import NOT_READY
 
@@ -173,8 +174,6 @@ class Stream(Resource):
 
 
 def _copy_error(stream: Stream, name: str, code: int, n_bytes: int) -> CudaError:
-    from .prototypes import PROTOTYPES
-
     return cuda_error(code, f"{PROTOTYPES[name][0]} {stream.device.name} ({n_bytes:,} bytes)")
 
 
