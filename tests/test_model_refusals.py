@@ -144,7 +144,13 @@ def test_frames_that_no_kernel_may_see(frame, step, problem):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"device": "cuda"}, "device must be 'cpu', and is 'cuda'"),
+        ({"device": "tpu"}, "there is no device 'tpu': choose cpu, cuda, cuda:1"),
+        ({"device": "cpu:1"}, "there is no device 'cpu:1'"),
+        ({"device": "cuda:x"}, "there is no device 'cuda:x'"),
+        ({"device": None}, "there is no device None"),
+        ({"device": "cuda", "kv_type": "q8_0"}, "on this device the KV cache is f16; q8_0 needs --device cpu"),
+        ({"gpu_layers": -1}, "gpu_layers must be an integer from 1 to"),
+        ({"gpu_layers": 2}, "layers on a GPU need --device cuda"),
         ({"kv_type": "f8"}, "kv_type must be one of .*f16.*, and is 'f8'"),
         ({"kv_type": None}, "kv_type must be one of"),
         ({"threads": 0}, "threads must be an integer from 1 to 255, and is 0"),
