@@ -14,7 +14,11 @@ from installed_copies import copy_tree
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
 BLOCK = re.compile(r"(<!-- slow -->\n)?```(python|diff|sh)\n(.*?)```", re.DOTALL)
 # What `python -m bench.tables --write` must have put into the README.
-TABLE_ROWS = {"A family": "| `smollm3` | SmolLM 3", "A format": "`q6_0`", "An instruction set": "| `sse42` | cx16, popcnt"}
+TABLE_ROWS = {
+    "A family": "| `smollm3` | SmolLM 3",
+    "A format": "`q6_0`",
+    "An instruction set": "| `sse42` | cx16, popcnt",
+}
 
 
 class Section(NamedTuple):
