@@ -6,7 +6,7 @@ Callers never look at `sys.platform`. Importing all of it costs next to nothing;
 from .control_groups import cgroup_memory_room_bytes, cpu_quota
 from .cpus import calling_thread_on, can_place_threads, default_worker_limit, place_thread, sysctl_integer, usable_cpus
 from .files import atomic_file, link_file, locked_file, sync_folder, write_atomically
-from .folders import cache_folder, cache_path, free_disk_bytes, models_folder
+from .folders import cache_folder, cache_path, chat_history_path, free_disk_bytes, models_folder
 from .mapped_memory import (
     HUGE_PAGE_BYTES,
     PAGE_BYTES,
@@ -33,6 +33,7 @@ __all__ = [
     "calling_thread_on",
     "can_place_threads",
     "cgroup_memory_room_bytes",
+    "chat_history_path",
     "cpu_quota",
     "default_worker_limit",
     "free_disk_bytes",

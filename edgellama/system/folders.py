@@ -69,6 +69,16 @@ def _data_path() -> Path:
     return Path(named) if os.path.isabs(named) else Path.home() / ".local/share"
 
 
+def chat_history_path() -> Path:
+    """The file for what is typed in chats; it need not exist. RuntimeError: there is no home folder.
+
+    See the XDG Base Directory Specification.
+    """
+    named = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
+    return base / "edgellama" / "chat_history"
+
+
 def free_disk_bytes(folder: Path) -> int:
     """Room for this user on the disk that holds the folder, or will hold it."""
     while not folder.exists() and folder != folder.parent:
