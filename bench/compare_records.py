@@ -18,8 +18,9 @@ from typing import Any
 
 from edgellama.errors import EdgellamaError
 
+from .fields import Result
 from .ratio import Ratio, ratio
-from .saved import OWN_RUNTIME, SavedRecord, SavedResult, read_records
+from .saved import OWN_RUNTIME, SavedRecord, read_records
 
 FORMATS = ("md", "csv", "json")
 UNRELIABLE, OTHER_MODEL = "*", "†"
@@ -33,7 +34,7 @@ class Column:
     version: str  # of the runtime
     model: str
     n_parameters: float | None
-    results: dict[Key, SavedResult]
+    results: dict[Key, Result]
     error: str = ""
     name: str = ""
 
@@ -94,8 +95,8 @@ def _columns(record: SavedRecord, fastest: bool) -> list[Column]:
     return [own, *peers]
 
 
-def _by_key(results: tuple[SavedResult, ...], fastest: bool) -> dict[Key, SavedResult]:
-    found: dict[Key, SavedResult] = {}
+def _by_key(results: tuple[Result, ...], fastest: bool) -> dict[Key, Result]:
+    found: dict[Key, Result] = {}
     for result in results:
         key = (result.test, None if fastest else result.n_threads, result.type_k)
         if key not in found or result.median_ts > found[key].median_ts:
@@ -182,7 +183,7 @@ def as_rows(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _plain_row(comparison: Comparison, column: Column, key: Key, result: SavedResult) -> dict[str, Any]:
+def _plain_row(comparison: Comparison, column: Column, key: Key, result: Result) -> dict[str, Any]:
     found = comparison.ratio_to_first(column, key)
     return {
         "test": result.test,

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .chart import number_text
-from .saved import SavedPeer, SavedRecord, SavedResult, fastest, number, read_records
+from .fields import Result
+from .saved import SavedPeer, SavedRecord, fastest, read_records
+from .untrusted import number
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NO_RECORDS = "No records yet: `edgellama bench MODEL.gguf -o json` makes one.\n"
@@ -32,7 +34,7 @@ def _short_row(record: SavedRecord) -> tuple[str, ...]:
     return record.device_name, record.model_name, _rate(prefill), _rate(decode), ", ".join(against), first_token
 
 
-def _rate(row: SavedResult | None) -> str:
+def _rate(row: Result | None) -> str:
     if row is None:
         return ""
     facts = [row.test, f"{row.n_threads} thread{'s' * (row.n_threads > 1)}"]
@@ -40,12 +42,12 @@ def _rate(row: SavedResult | None) -> str:
     return f"{_median(row)} ({', '.join(facts)})"
 
 
-def _median(row: SavedResult) -> str:
+def _median(row: Result) -> str:
     """With a question mark where the record calls it unreliable."""
     return number_text(row.median_ts) + ("" if row.reliable else " ?")
 
 
-def _against(peer: SavedPeer, rows: Iterable[SavedResult]) -> str:
+def _against(peer: SavedPeer, rows: Iterable[Result]) -> str:
     """llama.cpp 0.3.36: 2.43 x pp512, 1.71 x tg128."""
     ratios = []
     for row in rows:
@@ -72,8 +74,8 @@ def _section(record: SavedRecord) -> str:
     return heading + f"Measured {day}:\n\n" + shown + table(header, (_full_row(*row) for row in rows))
 
 
-def _full_row(runtime: str, row: SavedResult) -> tuple[str, ...]:
-    joules = number(row.energy.get("joules_per_token_above_idle"))
+def _full_row(runtime: str, row: Result) -> tuple[str, ...]:
+    joules = number(row.energy_source.get("joules_per_token_above_idle"))
     return (
         runtime,
         row.test,

@@ -4,10 +4,10 @@ command, time (UTC), versions, device (device.py), settings
 model      name, architecture, type, n_parameters, file_bytes, weight_bytes
 limits     by name and number of threads: stream_bytes_per_second, int8_operations_per_second,
            float_operations_per_second, cache_bytes_per_second; cache_bytes by level
-results    a row a variant, see `row_of`; names that llama-bench has mean what they mean there
+results    a row a variant, see `Result` of fields.py
 start      load_seconds, first_token_seconds, kernel_compile_seconds, kernels_cached, peak_memory_bytes
 peers      runtime, version, settings, results, error
-sustain    a point every few seconds, or null
+sustain    a point every few seconds, see `SustainedPoint` there, or null
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from __future__ import annotations
 import datetime
 import math
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .fields import Result
 from .trust import Samples
 from .variants import Variant
 
 if TYPE_CHECKING:
     from edgellama.gguf import GGUFFile
-
-SCHEMA = 1
 
 
 def now_utc() -> str:
@@ -71,26 +71,27 @@ def type_of(file: GGUFFile) -> str:
 
 
 def row_of(variant: Variant, samples: Samples, limit: str, bytes_per_token: float) -> dict[str, Any]:
-    """One result: rates are tokens per second, of all sequences together."""
+    """One result, as an object for JSON."""
     rates, warnings = samples.rates, samples.warnings()
-    return {
-        "test": variant.name,
-        "n_prompt": variant.n_prompt,
-        "n_gen": variant.n_gen,
-        "n_depth": variant.n_depth,
-        "n_batch": variant.n_sequences,
-        "n_threads": variant.n_threads,
-        "type_k": variant.kv_type,
-        "type_v": variant.kv_type,
-        "samples_ts": rates,
-        "median_ts": samples.median_ts,
-        "avg_ts": statistics.fmean(rates),
-        "stddev_ts": statistics.stdev(rates) if len(rates) > 1 else 0.0,
-        "limit": limit,
-        "limit_ts": samples.limit_ts,
-        "of_limit": samples.of_limit,
-        "bytes_per_token": bytes_per_token,
-        "reliable": not warnings,
-        "warnings": warnings,
-        "energy": None,
-    }
+    row = Result(
+        test=variant.name,
+        n_prompt=variant.n_prompt,
+        n_gen=variant.n_gen,
+        n_depth=variant.n_depth,
+        n_batch=variant.n_sequences,
+        n_threads=variant.n_threads,
+        type_k=variant.kv_type,
+        type_v=variant.kv_type,
+        samples_ts=rates,
+        median_ts=samples.median_ts,
+        avg_ts=statistics.fmean(rates),
+        stddev_ts=statistics.stdev(rates) if len(rates) > 1 else 0.0,
+        limit=limit,
+        limit_ts=samples.limit_ts,
+        of_limit=samples.of_limit,
+        bytes_per_token=bytes_per_token,
+        reliable=not warnings,
+        warnings=warnings,
+        energy=None,
+    )
+    return asdict(row)

@@ -8,7 +8,8 @@ from operator import attrgetter
 from typing import Any
 
 from .chart import Bar, BarChart, Chart, Series
-from .saved import OWN_RUNTIME, SavedRecord, SavedResult, fastest
+from .fields import Result
+from .saved import OWN_RUNTIME, SavedRecord, fastest
 
 GIGA = 1e9
 IS_PREFILL, IS_DECODE = attrgetter("is_prefill"), attrgetter("is_decode")
@@ -57,7 +58,7 @@ def most_threads(record: SavedRecord) -> int:
     return max((row.n_threads for row in record.results), default=0)
 
 
-def _roofline_point(record: SavedRecord, row: SavedResult) -> tuple[float, float, str] | None:
+def _roofline_point(record: SavedRecord, row: Result) -> tuple[float, float, str] | None:
     """(operations per byte, 10⁹ operations per second, name) of a result; a parameter is multiplied and added."""
     operations, n_bytes = _operations_per_token(record, row), row.bytes_per_token
     if not operations or not n_bytes:
@@ -65,7 +66,7 @@ def _roofline_point(record: SavedRecord, row: SavedResult) -> tuple[float, float
     return operations / n_bytes, row.median_ts * operations / GIGA, row.test
 
 
-def _operations_per_token(record: SavedRecord, row: SavedResult) -> float | None:
+def _operations_per_token(record: SavedRecord, row: Result) -> float | None:
     """From the limit of a prefill, which counts exactly what is multiplied; else two for each parameter."""
     for same in (row, *(other for other in record.results if other.n_threads == row.n_threads)):
         peak = record.positive_at("limits", f"{same.limit}_operations_per_second", str(same.n_threads))
@@ -81,7 +82,7 @@ def depth_curves(record: SavedRecord) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def _depth_chart(record: SavedRecord, name: str, is_kind: Callable[[SavedResult], bool]) -> Chart | None:
+def _depth_chart(record: SavedRecord, name: str, is_kind: Callable[[Result], bool]) -> Chart | None:
     curves = _curves(filter(is_kind, record.results), lambda row: (row.n_threads, row.type_k, size(row)), "n_depth")
     names = {key: f"{key[2]} tokens, {key[0]} threads, {key[1]} cache" for key in curves}
     series = [
@@ -92,7 +93,7 @@ def _depth_chart(record: SavedRecord, name: str, is_kind: Callable[[SavedResult]
     return Chart(f"{name} at depth", "positions in the cache", "tokens/s", tuple(series)) if series else None
 
 
-def size(row: SavedResult) -> int:
+def size(row: Result) -> int:
     return row.n_gen or row.n_prompt
 
 
@@ -107,15 +108,15 @@ def thread_scaling(record: SavedRecord) -> list[Chart]:
     return charts
 
 
-def _curves(rows: Iterable[SavedResult], key: Callable[[SavedResult], tuple], x: str) -> dict[tuple, list[SavedResult]]:
+def _curves(rows: Iterable[Result], key: Callable[[Result], tuple], x: str) -> dict[tuple, list[Result]]:
     """Rows that differ in x alone, in its order; single ones are no curve."""
-    groups: dict[tuple, dict[int, SavedResult]] = {}
+    groups: dict[tuple, dict[int, Result]] = {}
     for row in rows:
         groups.setdefault(key(row), {})[getattr(row, x)] = row
     return {name: [found[place] for place in sorted(found)] for name, found in groups.items() if len(found) > 1}
 
 
-def _with_limit(name: str, rows: list[SavedResult], x: str, color: int) -> list[Series]:
+def _with_limit(name: str, rows: list[Result], x: str, color: int) -> list[Series]:
     points = tuple((float(getattr(row, x)), row.median_ts) for row in rows)
     limits = tuple((float(getattr(row, x)), row.limit_ts) for row in rows if row.limit_ts)
     series = [Series(name, points, "line", color)]
@@ -156,7 +157,7 @@ def comparison(records: list[SavedRecord]) -> list[BarChart]:
     return charts
 
 
-def _sides(record: SavedRecord, records: list[SavedRecord]) -> Iterable[tuple[str, tuple[SavedResult, ...]]]:
+def _sides(record: SavedRecord, records: list[SavedRecord]) -> Iterable[tuple[str, tuple[Result, ...]]]:
     """Names begin with what differs most, as long ones are cut."""
     of_record = f", {side_name(record, records)}" if len(records) > 1 else ""
     yield OWN_RUNTIME + of_record if record.peers else side_name(record, records), record.results
@@ -175,7 +176,7 @@ def side_name(record: SavedRecord, records: list[SavedRecord]) -> str:
 
 
 def _bar_groups(
-    sides: list[tuple[str, tuple[SavedResult, ...]]], is_kind: Callable[[SavedResult], bool]
+    sides: list[tuple[str, tuple[Result, ...]]], is_kind: Callable[[Result], bool]
 ) -> tuple[tuple[str, tuple[Bar, ...]], ...]:
     """Tests that at least two sides have; of several results of a side the fastest."""
     tests = dict.fromkeys(row.test for _, rows in sides for row in rows if is_kind(row))

@@ -6,14 +6,16 @@ All texts of a record go through `markup.element`, which escapes them.
 from __future__ import annotations
 
 from .chart import BarChart, Chart, number_text
+from .fields import Result
 from .markup import Markup, element, join
 from .record_charts import all_charts, comparison, side_name
 from .report_style import STYLE
 from .report_tables import device_facts, limits_table, results_table, run_facts
-from .saved import SavedRecord, SavedResult, number
+from .saved import SavedRecord
 from .sustain import sentence
 from .svg_chart import STYLE as CHART_STYLE
 from .svg_chart import draw
+from .untrusted import number
 
 NOTHING_BUT_STYLE = "default-src 'none'; style-src 'unsafe-inline'"  # what a browser may load and run: a second lock
 
@@ -114,13 +116,13 @@ def _tiles(record: SavedRecord) -> Markup:
     memory = record.number_at("start", "peak_memory_bytes")
     if memory:
         tiles.append(_tile("Peak memory", number_text(memory / 1e9), "GB", "of the process"))
-    joules = number(decode.energy.get("joules_per_token_above_idle")) if decode else None
+    joules = number(decode.energy_source.get("joules_per_token_above_idle")) if decode else None
     if joules is not None:
         tiles.append(_tile("Energy", number_text(joules), "J/token", "while decoding, above idle"))
     return element("div", tiles, class_="tiles")
 
 
-def _rate_tile(label: str, row: SavedResult | None) -> Markup | None:
+def _rate_tile(label: str, row: Result | None) -> Markup | None:
     if row is None:
         return None
     share = f"{row.of_limit:.0%} of the {row.limit} limit" if row.of_limit and row.limit else ""

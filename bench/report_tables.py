@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from .chart import number_text
+from .fields import Result
 from .markup import Markup, element, join
-from .saved import OWN_RUNTIME, SavedRecord, SavedResult, number, text, texts
+from .saved import OWN_RUNTIME, SavedRecord
+from .untrusted import number, text, texts
 
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -45,26 +47,26 @@ def _distinct_only(cells: list[str]) -> list[str]:
     return cells if len(set(cells)) > 1 else []
 
 
-def _rate(row: SavedResult) -> Markup:
+def _rate(row: Result) -> Markup:
     doubt = (
         None if row.reliable else element("span", " ?", class_="doubt", title="; ".join(row.warnings) or "not reliable")
     )
     return join(number_text(row.median_ts), doubt)
 
 
-def _share(row: SavedResult) -> Markup | str:
+def _share(row: Result) -> Markup | str:
     if not row.of_limit:
         return ""
     bar = element("i", style=f"width:{min(100, round(100 * row.of_limit))}%")
     return join(f"{row.of_limit:.0%}", element("span", bar, class_="meter", aria_hidden="true"))
 
 
-def _energy(row: SavedResult) -> str:
+def _energy(row: Result) -> str:
     """Above idle where idle was measured; a figure over too short a time is marked."""
     for name in ("joules_per_token_above_idle", "joules_per_token"):
-        joules = number(row.energy.get(name))
+        joules = number(row.energy_source.get(name))
         if joules is not None:
-            return number_text(joules) + ("" if row.energy.get("reliable") is not False else " ?")
+            return number_text(joules) + ("" if row.energy_source.get("reliable") is not False else " ?")
     return ""
 
 

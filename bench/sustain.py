@@ -9,26 +9,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from edgellama.terminal.ctrl_c import ctrl_c_calls
 
 from .device_state import DeviceState, read_state
+from .fields import SustainedPoint
 
 POINT_SECONDS = 2.0
 SUMMARY_SHARE = 0.1  # of the run, at its beginning and its end
-
-
-@dataclass(frozen=True)
-class Point:
-    """A few seconds of a run; `seconds` from its beginning to the end of the point."""
-
-    seconds: float
-    tokens_per_second: float
-    temperature_celsius: float | None
-    frequency_hz: float | None  # mean of the groups of CPUs that change together
-    throttling: list[str]
 
 
 def sustain(
@@ -43,7 +33,7 @@ def sustain(
     Ctrl-C ends the run after the call that is going on: what was measured until then is returned. Pressed again, it
     interrupts as usual. Only the main thread may run this.
     """
-    points: list[Point] = []
+    points: list[SustainedPoint] = []
     begin, total, stop = clock(), minutes * 60, Stop()
     with ctrl_c_calls(stop.ask):
         while (elapsed := clock() - begin) < total and not stop.asked:
@@ -66,19 +56,19 @@ class Stop:
 
 def _point(
     decode: Callable[[], int], begin: float, stop: Stop, state: Callable[[], DeviceState], clock: Callable[[], float]
-) -> Point:
+) -> SustainedPoint:
     start = now = clock()
     n_tokens = 0
     while now - start < POINT_SECONDS and not (stop.asked and n_tokens):
         n_tokens += decode()
         now = clock()
     found = state()
-    return Point(
+    return SustainedPoint(
         seconds=now - begin,
         tokens_per_second=n_tokens / (now - start),
         temperature_celsius=found.temperature_celsius,
         frequency_hz=found.mean_frequency_hz,
-        throttling=list(found.throttling),
+        throttling=tuple(found.throttling),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from edgellama import system
@@ -71,6 +70,6 @@ def _check_memory(name: str, n_bytes: int) -> None:
 
 
 def _check_disk(folder: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
+    free = system.free_disk_bytes(folder)
     if n_bytes > free:
         raise EdgellamaError(f"{folder}: the model needs {n_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")

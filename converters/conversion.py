@@ -1,7 +1,6 @@
 """The whole way from a checkpoint to a GGUF file: open, plan, check, and only then write."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -166,6 +165,6 @@ def _check_target(conversion: Conversion, target: Path, n_bytes: int) -> None:
         if target.exists() and target.samefile(source):
             raise ConvertError(f"{target}: is the checkpoint itself; name another file")
     partial = partial_path(target)
-    room = shutil.disk_usage(target.parent).free + (partial.stat().st_size if partial.exists() else 0)
+    room = system.free_disk_bytes(target.parent) + (partial.stat().st_size if partial.exists() else 0)
     if n_bytes > room:
         raise ConvertError(f"{target}: needs {n_bytes:,} bytes, and the disk has {room:,} left")

@@ -52,6 +52,9 @@ BOUND = np.dtype(
 )
 assert BOUND.itemsize % 64 == 0  # counters of neighbouring ops never share a cache line
 
+OPS: list["OpSpec"] = []  # every op that was declared, in that order; a record names one by its place
+CODES: dict[str, int] = {}
+
 
 @dataclass(frozen=True)
 class OpSpec:
@@ -61,6 +64,12 @@ class OpSpec:
     operands: dict[str, str]
     integers: tuple[str, ...]
     floats: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name in CODES:
+            raise ValueError(f"two ops are called {self.name}")
+        CODES[self.name] = len(OPS)
+        OPS.append(self)
 
     def operand(self, name: str) -> int:
         """Byte offset of an operand's address in a BOUND record."""
@@ -137,11 +146,6 @@ GATHER = OpSpec("gather", {"x": "r", "out": "w"}, ("width",))
 
 MULTIPLY_SILU = OpSpec("multiply_silu", {"gate_up": "r", "out": "w"}, ("pitch", "out_pitch", "width"))
 """out = silu(gate) * up, where up lies `width` values after gate in a row: for gates that a matmul can't fuse."""
-
-OPS = (
-    ROPE_TABLE, EMBED, RMSNORM, QUANTIZE, PANEL, MATMUL, ROPE_STORE, ATTENTION, GATHER, MULTIPLY_SILU,
-)  # fmt: skip
-CODES = {spec.name: code for code, spec in enumerate(OPS)}
 
 
 def bound_field(name: str) -> int:

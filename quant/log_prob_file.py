@@ -8,7 +8,6 @@ less likely counts as `lowest`: of the base model's own perplexity that takes of
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellama import system
 from edgellama.errors import EdgellamaError
-from edgellama.system import atomic_file
 
 from .perplexity import SMALLEST_CONTEXT, log_sums, n_scored
 from .text_chunks import TextChunks
@@ -71,9 +70,9 @@ def log_prob_writer(path: str | os.PathLike[str], chunks: TextChunks, vocabulary
     folder, needed = Path(path).absolute().parent, file_bytes(len(chunks), chunks.context, vocabulary)
     if not folder.is_dir():
         raise EdgellamaError(f"cannot write {path}: its folder does not exist")
-    if (free := shutil.disk_usage(folder).free) < needed:
+    if (free := system.free_disk_bytes(folder)) < needed:
         raise EdgellamaError(f"{path}: needs {needed:,} bytes, and its disk has {free:,} left: use fewer --chunks")
-    with atomic_file(path) as file:
+    with system.atomic_file(path) as file:
         file.write(MAGIC + np.array([chunks.context, vocabulary, len(chunks)], "<i4").tobytes())
         file.write(chunks.ids.astype("<i4").tobytes())
         yield lambda logits: file.write(encode(logits).data)

@@ -6,7 +6,6 @@ belong, in any order. The file appears under its name when it is complete and sy
 
 import itertools
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -140,13 +139,12 @@ def _refuse_source(source: GGUFFile, target: Path) -> None:
         raise EdgellamaError(f"{target}: is the model to read; choose another name for the output")
     if target.is_dir():
         raise EdgellamaError(f"{target}: is a directory; name the file to write")
+    if not target.parent.is_dir():
+        raise EdgellamaError(f"cannot write {target}: its folder does not exist")
 
 
 def _check_disk(target: Path, n_bytes: int) -> None:
-    try:
-        free = shutil.disk_usage(target.parent).free
-    except OSError as error:
-        raise EdgellamaError(f"cannot write {target}: {error.strerror or error}") from error
+    free = system.free_disk_bytes(target.parent)
     if free < n_bytes:
         amounts = f"{n_bytes / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free"
         raise EdgellamaError(f"cannot write {target}: {amounts}; make room or choose another disk")

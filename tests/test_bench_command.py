@@ -112,7 +112,7 @@ def test_a_made_model_that_cannot_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(system, "available_memory_bytes", lambda: 1 << 30)
     with pytest.raises(EdgellamaError, match=r"llama-3\.1-8b-q4_0-1\.gguf needs about 6.* GB of memory, and 1\.1 GB"):
         synthetic_cache.cached_model("llama-3.1-8b", "q4_0")
-    monkeypatch.setattr(synthetic_cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(system, "free_disk_bytes", lambda folder: 1000)
     with pytest.raises(EdgellamaError, match=r"0\.0 GB are free"):
         synthetic_cache.cached_model("tiny", "q8_0")
 

@@ -51,10 +51,10 @@ def test_throttling_is_seen_in_speed_and_clock(tmp_path):
         "tokens_per_second": pytest.approx(20.0),
         "temperature_celsius": 84.75,
         "frequency_hz": 2.4e9,
-        "throttling": [],
+        "throttling": (),
     }
     assert points[-1]["tokens_per_second"] == pytest.approx(10.0) and points[-1]["frequency_hz"] == 1.5e9
-    assert points[-1]["throttling"] == ["the firmware throttles the CPU"]
+    assert points[-1]["throttling"] == ("the firmware throttles the CPU",)
     assert points[-1]["seconds"] == pytest.approx(120, abs=POINT_SECONDS)
     assert summarize(points) == {
         "minutes": pytest.approx(2.0, abs=0.05),

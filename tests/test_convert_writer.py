@@ -175,8 +175,7 @@ def test_target_that_cannot_be(source, tmp_path, target, words):
 
 
 def test_disk_that_is_too_small(source, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(conversion_module.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(conversion_module.system, "free_disk_bytes", lambda folder: 1000)
     with pytest.raises(ConvertError, match=r"needs \d+,\d+ bytes, and the disk has 1,000 left"):
         write(source, tmp_path / "out.gguf")
     assert leftovers(tmp_path) == []

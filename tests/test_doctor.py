@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgellama import cli
+from edgellama import cli, system
 from edgellama.compiler import shipped
 from edgellama.doctor import cache_folder, finding, installation, machine, processor, self_test
 from edgellama.errors import EdgellamaError
@@ -31,6 +31,7 @@ def cache_place(tmp_path, monkeypatch) -> Path:
     (folder / "models" / "llama-3.2-1b-q4_k_m-1.gguf").write_bytes(b"x" * 200)
     (folder / "device.json").write_text("{}")
     monkeypatch.setenv("EDGELLAMA_CACHE", str(folder))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # the history of chats is cleaned with the cache
     return folder
 
 
@@ -353,6 +354,20 @@ def test_cleaning_from_the_command_line(cache_place, capsys):
     cache_place.symlink_to(cache_place.parent / "real")
     assert cli.main(["doctor", "--clean"]) == 2
     assert "it is a link" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("neighbour", [None, "notes"])
+def test_cleaning_forgets_what_was_typed_in_chats(cache_place, capsys, neighbour):
+    folder = system.chat_history_path().parent
+    folder.mkdir(parents=True)
+    system.chat_history_path().write_text("a secret")
+    if neighbour:
+        (folder / neighbour).write_text("mine")
+    assert cli.main(["doctor", "--clean"]) == 0
+    assert "Deleted what was typed in chats" in capsys.readouterr().out
+    assert [path.name for path in folder.parent.rglob("*")] == (["edgellama", neighbour] if neighbour else [])
+    assert cli.main(["doctor", "--clean"]) == 0
+    assert "chats" not in capsys.readouterr().out
 
 
 def test_doctor_on_this_machine(run_python):

@@ -213,7 +213,7 @@ def test_a_run_that_stops_leaves_no_file(tmp_path, rows, problem):
 
 
 def test_a_file_that_the_disk_cannot_hold_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(log_prob_file.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(log_prob_file.system, "free_disk_bytes", lambda folder: 1000)
     chunks = TextChunks(np.zeros((2, 10), np.int32), None)
     with (
         pytest.raises(EdgellamaError, match="needs 1,764 bytes, and its disk has 1,000 left"),

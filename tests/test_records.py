@@ -60,3 +60,10 @@ def test_the_bound_table_is_the_unbound_one_with_addresses(models):
     for field in ("extent", "integers", "floats"):
         np.testing.assert_array_equal(table[field], bound[field])
     assert ((bound["operands"] == 0) == (table["regions"] == ops.NONE)).all()
+
+
+def test_a_name_means_one_op():
+    assert [ops.CODES[spec.name] for spec in ops.OPS] == list(range(len(ops.OPS)))
+    with pytest.raises(ValueError, match="two ops are called rmsnorm"):
+        ops.OpSpec("rmsnorm", {}, ())
+    assert ops.OPS[ops.CODES["rmsnorm"]] is ops.RMSNORM

@@ -124,11 +124,11 @@ def _variants(args: argparse.Namespace) -> "list[Variant]":
 
 def _measured(args: argparse.Namespace, variants: "list[Variant]", report: "Report | None") -> dict[str, Any]:
     """The record of the run."""
-    from bench import device, energy, record, run, start_figures
+    from bench import device, energy, fields, record, run, start_figures
 
     path = Path(args.model) if args.model else _made_model(args, report)
     found = {
-        "schema": record.SCHEMA,
+        "schema": fields.SCHEMA,
         "command": record.command_of(sys.argv[2:]),
         "time": record.now_utc(),
         "versions": device.versions(),

@@ -16,7 +16,11 @@ _MARKS = {"well": "ok", "note": "note", "wrong": "WRONG"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--no-self-test", action="store_true", help="leave out the test of the kernels, some seconds")
-    parser.add_argument("--clean", action="store_true", help="delete the cache of compiled kernels, and nothing else")
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="delete the cache and what was typed in chats, nothing else",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -40,9 +44,10 @@ def _clean(args: argparse.Namespace) -> int:
     import json
 
     from edgellama.doctor.cache_folder import clean
+    from edgellama.doctor.chat_history import forget
     from edgellama.doctor.finding import anonymous
 
-    done = anonymous(clean())
+    done = anonymous("\n".join(filter(None, [clean(), forget()])))
     print(json.dumps({"cleaned": done}) if args.json else done)
     return 0
 

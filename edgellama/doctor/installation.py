@@ -1,6 +1,7 @@
 """Versions, dependencies, and whether the files in use are those that were installed."""
 
 import base64
+import csv
 import hashlib
 import platform
 import re
@@ -85,8 +86,16 @@ def check_packages() -> Finding:
 
 def _is_record_of(installed: Distribution, root: Path) -> bool:
     """Whether that distribution's record lists the package that runs; an editable one lists no modules."""
-    names = {file.as_posix() for file in installed.files or ()}
-    return "edgellama/__init__.py" in names and Path(str(installed.locate_file(""))).resolve() == root
+    return "edgellama/__init__.py" in _recorded(installed) and Path(str(installed.locate_file(""))).resolve() == root
+
+
+def _recorded(installed: Distribution) -> dict[str, str]:
+    """The files of the installer's record, and their hashes as `sha256=…`, empty for the record itself.
+
+    `Distribution.files` would not do: since Python 3.12 it leaves out what is missing.
+    """
+    rows = csv.reader((installed.read_text("RECORD") or "").splitlines())
+    return {row[0]: row[1] for row in rows if len(row) == 3}
 
 
 def _foreign(name: str) -> str | None:
@@ -108,17 +117,18 @@ def _owner(name: str) -> str:
 def _changed_files(installed: Distribution) -> list[str]:
     """Recorded files of our packages that are missing or have other contents."""
     changed = []
-    for file in installed.files or ():
-        if file.parts[0] not in PACKAGES or file.hash is None:
+    for name, recorded in _recorded(installed).items():
+        if name.partition("/")[0] not in PACKAGES or not recorded:
             continue
         try:
-            content = Path(str(file.locate())).read_bytes()
+            content = Path(str(installed.locate_file(name))).read_bytes()
         except OSError:
-            changed.append(file.as_posix())
+            changed.append(name)
             continue
-        digest = base64.urlsafe_b64encode(hashlib.new(file.hash.mode, content).digest()).rstrip(b"=").decode()
-        if digest != file.hash.value:
-            changed.append(file.as_posix())
+        mode, _, value = recorded.partition("=")
+        digest = base64.urlsafe_b64encode(hashlib.new(mode, content).digest()).rstrip(b"=").decode()
+        if digest != value:
+            changed.append(name)
     return changed
 
 

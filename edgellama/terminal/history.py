@@ -5,6 +5,8 @@ from pathlib import Path
 
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+from edgellama import system
+
 _MOST_BYTES = 1 << 20
 
 
@@ -23,20 +25,16 @@ def open_history(path: Path | None) -> History:
 
 
 def default_path() -> Path | None:
-    """`$XDG_STATE_HOME/edgellama/chat_history`, see the XDG Base Directory Specification; None without a home."""
-    named = os.environ.get("XDG_STATE_HOME", "")
+    """Where the history belongs; None without a home."""
     try:
-        base = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "state"
+        return system.chat_history_path()
     except RuntimeError:
         return None
-    return base / "edgellama" / "chat_history"
 
 
 def _shorten(path: Path) -> None:
     """Keep the later half of a file that has grown large; entries are separated by empty lines."""
     if path.stat().st_size <= _MOST_BYTES:
         return
-    from edgellama import system
-
     data = path.read_bytes()[-_MOST_BYTES // 2 :]
     system.write_atomically(path, data[data.find(b"\n\n") + 1 :])
