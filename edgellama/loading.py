@@ -7,10 +7,10 @@ import numpy as np
 
 from . import bundled
 from .cache_layout import KV_TYPES
-from .device import MOST_THREADS
 from .errors import EdgellamaError
 from .model import Model
 from .models import model_path
+from .placement import MOST_THREADS
 
 MOST_CONTEXT = 1 << 24
 

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import device, ops, system
+from .. import device, ops, placement, system
 from ..cache_layout import padded
 from ..config import ModelConfig
-from ..device import DeviceSettings, Placement
+from ..device import DeviceSettings
 from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from ..kv_cache import page_bytes
 from ..ops import ACTIVATION, CACHE, CONSTANT, NONE, PRIVATE, WEIGHT
+from ..placement import Placement
 from ..program import BYTES, FLOAT_TYPES, FLOATS, QUANTIZED, Buffer, Program, View, Weight
 from ..records import Unbinder
 from ..simd.target import OUTER_ROWS
@@ -36,14 +37,15 @@ class CpuMachine:
     ):  # fmt: skip
         self.kernels, self.program, self.frame = kernels, program, frame
         self._keep: list[np.ndarray] = []  # memory that bound addresses point into
-        settings = DeviceSettings.given(threads) if threads else device.load_settings()
-        prefill = settings.prefill or Placement(device.default_thread_count())
-        candidates = [settings.decode.threads] if settings.decode else device.thread_candidates()
+        places = placement.places()
+        settings = DeviceSettings.given(places.on_fastest(threads)) if threads else device.load_settings()
+        prefill = settings.prefill or places.prefill()
+        candidates = [settings.decode] if settings.decode else places.decode_candidates()
         self._allocate_weights(prefill.threads, progress)
         self._allocate_cache(n_pages)
         self._allocate_buffers()
-        self.workers = self._make_workers(max(*candidates, prefill.threads))
-        self._choose_decode_threads(candidates, settings.decode_threads)
+        self.workers = self._make_workers(max(choice.threads for choice in (*candidates, prefill)))
+        self._choose_decode(candidates, settings.decode_threads)
         self.place(prefill, settings.decode)
         self.bound = self._bind()
         self.logits = self._view_array(program.logits, frame.max_rows)  # (max_rows, vocab)
@@ -52,8 +54,7 @@ class CpuMachine:
     def run(self) -> np.ndarray | None:
         """Run the frame; float32 (n_rows, vocab), valid until the next run, or None if cancel() was called."""
         is_decode = self.frame.n_tokens == 1
-        n_active = (self.trial or self.worker_count).current if is_decode else self.prefill.threads
-        cpus = self.decode_cpus if is_decode else self.prefill.cpus
+        n_active, cpus = self._decode_placement() if is_decode else self.prefill
         with StepClock() as clock:
             is_complete = self.workers.run(self.bound, self.frame.header.ctypes.data, n_active, cpus)
         if not is_complete:
@@ -97,18 +98,27 @@ class CpuMachine:
         """
         usable = system.usable_cpus()
         self.prefill = prefill.within(usable)
-        self.decode_cpus = decode.within(usable).cpus if decode else ()
         if decode:
+            self.decode_cpus = decode.within(usable).cpus
             self.worker_count, self.trial = WorkerCount(decode.threads), None
 
-    def _choose_decode_threads(self, candidates: list[int], saved: int | None) -> None:
+    def _choose_decode(self, candidates: list[Placement], saved: int | None) -> None:
         """Start with what earlier loads measured on this device, or measure now.
 
         A small model is measured each time: its best number is its own.
         """
-        start = saved if self._is_large and saved in candidates else None
-        self.worker_count = WorkerCount(candidates[-1], start)
-        self.trial = ThreadTrial(candidates) if len(candidates) > 1 and not start else None
+        known = [choice for choice in candidates if self._is_large and choice.threads == saved]
+        is_open = len(candidates) > 1 and not known
+        self._decode_with(known[0] if known else candidates[-1], candidates[-1].threads)
+        self.trial = ThreadTrial(candidates) if is_open else None
+
+    def _decode_with(self, choice: Placement, most: int) -> None:
+        """Begin with a placement; more workers may join as far as there are CPUs in it."""
+        self.decode_cpus = choice.cpus
+        self.worker_count = WorkerCount(min(most, len(choice.cpus) or most), choice.threads)
+
+    def _decode_placement(self) -> tuple[int, tuple[int, ...]]:
+        return self.trial.current if self.trial else (self.worker_count.current, self.decode_cpus)
 
     @property
     def _is_large(self) -> bool:
@@ -121,9 +131,10 @@ class CpuMachine:
             return
         best = self.trial.report(seconds)
         if best:
-            self.trial, self.worker_count = None, WorkerCount(self.worker_count.most, best)
+            self.trial = None
+            self._decode_with(best, self.worker_count.most)
             if self._is_large:
-                device.save_settings(replace(device.load_settings(), decode_threads=best))
+                device.save_settings(replace(device.load_settings(), decode_threads=best.threads))
 
     def close(self) -> None:
         """End the worker threads."""
