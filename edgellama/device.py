@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgellama import system
-from edgellama.placement import WORTHWHILE_GAIN, Placement, is_thread_count
+from edgellama.placement import WORTHWHILE_GAIN, Placement, is_thread_count, places
 
 SETTINGS_NAME = "device.json"
 SETTINGS_VERSION = 1
@@ -42,11 +42,6 @@ class DeviceSettings:
     prefill: Placement | None = None
     decode: Placement | None = None
     read_bytes_per_second: float | None = None  # from memory, with all fast cores
-
-    @classmethod
-    def given(cls, placement: Placement) -> DeviceSettings:
-        """What the user chose, for everything."""
-        return cls(prefill=placement, decode=placement)
 
     @classmethod
     def from_json(cls, entry: Any) -> DeviceSettings:
@@ -100,6 +95,34 @@ def save_settings(settings: DeviceSettings, key: str | None = None) -> bool:
     except OSError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """Where a load will compute: a prefill, and of several candidates for decode steps the one that proves fastest.
+
+    `measured_threads`: the threads of the candidate that an earlier load found best for large models.
+    """
+
+    prefill: Placement
+    decode: tuple[Placement, ...]
+    measured_threads: int | None = None
+
+    @property
+    def n_workers(self) -> int:
+        return max(choice.threads for choice in (self.prefill, *self.decode))
+
+
+def worker_plan(threads: int | None) -> WorkerPlan:
+    """The caller's number, on the fastest cores; without one what is known or to be found out of this device."""
+    found, usable = places(), system.usable_cpus()
+    if threads:
+        given = found.on_fastest(threads)
+        return WorkerPlan(given, (given,))
+    settings = load_settings()
+    decode = (settings.decode.within(usable),) if settings.decode else tuple(found.decode_candidates())
+    prefill = (settings.prefill or found.prefill()).within(usable)
+    return WorkerPlan(prefill, decode, settings.decode_threads)
 
 
 Choice = TypeVar("Choice", int, Placement)

@@ -15,9 +15,12 @@ from .config import ModelConfig
 from .errors import EdgellamaError
 from .fair_lock import FairLock
 from .fp8 import join_scales
-from .frame import FEW_ROWS, PAGE_POSITIONS, Frame
+from .frame import FEW_ROWS, MAX_ROWS, MAX_TOKENS, PAGE_POSITIONS, Frame
 from .gguf import GGUFFile, open_gguf
 from .kv_cache import PageTable, page_bytes
+from .memory_needs import LoadOptions
+from .memory_offers import check_fit, is_out_of_memory
+from .models.names import size
 from .program import Builder
 from .slots import Slots
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from .session import Session
     from .tokenizer import Tokenizer
 
-MAX_TOKENS, MAX_ROWS = 512, 64  # tokens of one step, and rows of logits it can return
 DEFAULT_CONTEXT = 4096  # positions, if the model knows more and the caller asks for nothing
 
 
@@ -55,11 +57,17 @@ def recognise(file: GGUFFile) -> tuple[ModuleType, ModelConfig]:
     return family, config
 
 
+def default_context(config: ModelConfig) -> int:
+    """Positions of a load that asks for no number of them."""
+    return min(config.context_length, DEFAULT_CONTEXT)
+
+
 class Model:
     """Made by edgellama.load(). Safe to call from several threads: steps are served one after the other.
 
-    `config` holds the model's numbers, `context` the positions of each sequence, `last_stats` the speed of the last
-    generate(). Close it, or use it as a context manager, to end its threads and free its memory.
+    `config` holds the model's numbers, `context` the positions of each sequence, `memory` what it may take at most,
+    `last_stats` the speed of the last generate(). Close it, or use it as a context manager, to end its threads and free
+    its memory.
     """
 
     def __init__(
@@ -71,27 +79,32 @@ class Model:
         self.file = open_gguf(path)
         try:
             self._build(threads, context, kv_type, repack, sequences, progress)
-        except BaseException:
+        except BaseException as error:
             self.file.close()
+            if is_out_of_memory(error):
+                raise EdgellamaError(f"{path}: the system has no memory left for it") from error
             raise
         self.kv_type = kv_type
         self._tokenizer: Tokenizer | None = None
         self.last_answer: Answer | None = None
 
     def _build(self, threads, context, kv_type, repack, sequences, progress) -> None:
-        from .cpu.machine import CpuMachine, partial_bytes
-        from .cpu.packing import ALWAYS_PACKED, LAYOUTS
+        from .cpu.machine import CpuMachine
+        from .cpu.sizes import partial_bytes
 
         family, self.config = recognise(self.file)
         self.context = self._choose_context(context)
-        packed = frozenset(LAYOUTS) if repack else ALWAYS_PACKED
-        builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
+        options = LoadOptions(self.context, kv_type, repack, sequences, threads)
+        self.memory = check_fit(self.file, family, self.config, options)
+        partials = partial_bytes(self.config, self.context)
+        builder = Builder(self.file.tensors, partials, options.packed_types, kv_type)
         program = family.build(builder, self.config, self.context)
         n_pages = -(-self.context // PAGE_POSITIONS)
         self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)
         self.slots = Slots(self, sequences - 1)
-        packing = progress and (lambda done, total: progress("packing weights", done, total))
+        what = f"packing weights, {size(self.memory.total_bytes)} of memory in all"
+        packing = progress and (lambda done, total: progress(what, done, total))
         kernels = _load_kernels(progress)
         self.machine = CpuMachine(kernels, program, self.frame, sequences * n_pages, threads, packing)
 
@@ -280,7 +293,7 @@ class Model:
     def _choose_context(self, context: int | None) -> int:
         most = self.config.context_length
         if context is None:
-            return min(most, DEFAULT_CONTEXT)
+            return default_context(self.config)
         if context > most:
             raise EdgellamaError(f"the context must be 1 to {most} positions for this model, and is {context}")
         return context

@@ -29,12 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of pro
     )
 
 
-def load(args: argparse.Namespace) -> "Model":
-    """The model that the arguments name, with a progress line. Raises EdgellamaError if it cannot be loaded."""
-    import edgellama
+def load(args: argparse.Namespace, sequences: int = 0) -> "Model":
+    """The model that the arguments name, with a progress line; `sequences` sessions may be opened in it.
 
-    with progress_line() as progress:
-        return edgellama.load(args.model, progress=progress, **given(args, _LOAD_OPTIONS))
+    Raises EdgellamaError if it cannot be loaded.
+    """
+    import edgellama
+    from edgellama.errors import EdgellamaError
+    from edgellama.memory_offers import MemoryShortageError
+
+    try:
+        with progress_line() as progress:
+            options = given(args, _LOAD_OPTIONS)
+            return edgellama.load(args.model, progress=progress, sequences=sequences, **options)
+    except MemoryShortageError as error:
+        raise EdgellamaError(error.text(_as_option)) from None
+
+
+def _as_option(name: str, value: object) -> str:
+    """How the command line spells an argument of edgellama.load."""
+    return "--no-repack" if name == "repack" else f"--{name.replace('_', '-')} {value}"
 
 
 def given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, object]:
