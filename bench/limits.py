@@ -88,7 +88,8 @@ class LimitSampler:
         self.n_threads, self.kernels = n_threads, kernels()
         self.buffer = _stream_buffer() if set_bytes is None else _cached_set(set_bytes)
         self.piece_bytes = piece_bytes(len(self.buffer), n_threads)
-        self.pool = ThreadPoolExecutor(n_threads)
+        cpus = placement.places().on_fastest(n_threads).cpus  # where a load with as many threads computes
+        self.pool = ThreadPoolExecutor(n_threads, initializer=lambda: cpus and system.place_thread(0, cpus))
         self.out = [system.allocate(OUT_BYTES, huge=False) for _ in range(n_threads)]
         self.operands = system.allocate(OPERAND_BYTES, huge=False)
         self.samples: dict[str, list[float]] = {name: [] for name in LIMITS}

@@ -7,6 +7,7 @@ weights that stay in the mapped file, is counted apart: it makes a model slow, n
 
 import os
 from dataclasses import dataclass
+from math import prod
 from types import ModuleType
 
 import numpy as np
@@ -67,7 +68,7 @@ class _Outline(Builder):
     """Writes the same Program with ones in place of the file's vectors, whose data may not be here yet."""
 
     def vector(self, name: str) -> Constant:
-        return Constant(name, np.ones(self.tensors[name].shape[-1], np.float32))
+        return Constant(name, np.ones(prod(self.tensors[name].shape), np.float32))
 
 
 def needs_of(file: GGUFFile, family: ModuleType, config: ModelConfig, options: LoadOptions) -> MemoryNeeds:

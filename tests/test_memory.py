@@ -54,7 +54,7 @@ def fill(path: Path, **options: object) -> dict[str, int]:
 
 
 def check(found: dict[str, int]) -> None:
-    """Weights that are not packed are resident as pages of the file: the system may drop them, and no total has them."""
+    """Weights that are not packed are resident as pages of the file: the system may drop them, no total counts them."""
     taken = found["peak"] - found["streamed"]
     assert found["total"] - TOLERANCE_BYTES <= taken <= found["total"]
 
