@@ -176,10 +176,13 @@ def test_what_is_offered_really_fits(synthetic_model):
 
 @linux_only
 @pytest.mark.slow
-def test_a_real_model_below_its_limit_is_refused_or_runs_and_never_fails_half_way(real_size):
+@pytest.mark.parametrize(
+    ("limit", "sizes"), [("RLIMIT_DATA", range(200, 1100, 100)), ("RLIMIT_AS", range(1200, 2600, 200))], ids=str
+)
+def test_a_real_model_below_its_limit_is_refused_or_runs_and_never_fails_half_way(real_size, limit, sizes):
     outcomes = set()
-    for megabytes in range(200, 1100, 100):
-        done = run_child(RUN, real_size, {"context": 512}, RLIMIT_DATA=megabytes << 20)
+    for megabytes in sizes:
+        done = run_child(RUN, real_size, {"context": 512}, **{limit: megabytes << 20})
         is_refused = "MemoryShortageError" in done.stderr
         assert done.returncode == (1 if is_refused else 0) and is_refused != done.stdout.startswith("done"), done.stderr
         outcomes.add(is_refused)
