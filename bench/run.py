@@ -17,7 +17,8 @@ from typing import Any
 
 from edgellama.errors import EdgellamaError
 from edgellama.gguf import open_gguf
-from edgellama.memory_needs import LoadOptions, available_bytes, needs_of
+from edgellama.memory_needs import LoadOptions, available_bytes
+from edgellama.memory_offers import MemoryShortageError, as_option, check_fit
 from edgellama.model import recognise
 
 from . import limits, worker_edgellama
@@ -228,12 +229,13 @@ def last_line(text: str) -> str:
 
 
 def _check_memory(path: Path, loads: list[LoadOptions]) -> None:
-    """Copies that do not fit together; a load says by itself that it does not fit alone."""
-    if len(loads) == 1:
-        return
+    """What each takes alone, and all together. The context follows from what is measured."""
     with open_gguf(path) as file:
         family, config = recognise(file)
-        needed = sum(needs_of(file, family, config, options).total_bytes for options in loads)
+        try:
+            needed = sum(check_fit(file, family, config, options).total_bytes for options in loads)
+        except MemoryShortageError as error:
+            raise EdgellamaError(error.text(as_option, fixed=("context",))) from None
     available = available_bytes()
     if needed > available:
         raise EdgellamaError(

@@ -35,11 +35,15 @@ class MemoryShortageError(EdgellamaError):
         self.fact, self.offers, self.room = fact, offers, room
         super().__init__(self.text(_as_argument))
 
-    def text(self, spell: Callable[[str, object], str]) -> str:
-        """The fact and a sentence for each offer; `spell` writes an argument of load() and its value."""
-        if not self.offers:
+    def text(self, spell: Callable[[str, object], str], fixed: tuple[str, ...] = ()) -> str:
+        """The fact and a sentence for each offer; `spell` writes an argument of load() and its value.
+
+        Offers that change what is `fixed` are left out.
+        """
+        offers = [offer for offer in self.offers if not set(fixed) & set(offer.changed)]
+        if not offers:
             return f"{self.fact}. No smaller context or cache helps: take a smaller model or type"
-        return ". ".join([self.fact, *(_sentence(offer, self.room, spell) for offer in self.offers)])
+        return ". ".join([self.fact, *(_sentence(offer, self.room, spell) for offer in offers)])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -119,6 +123,11 @@ def _sentence(offer: Offer, room: Room, spell: Callable[[str, object], str]) -> 
         is_slow = room.holds_files and offer.needs.file_bytes > room.n_bytes - offer.needs.total_bytes
         text += ", slower, as each token reads the file again" if is_slow else ", slower"
     return text
+
+
+def as_option(name: str, value: object) -> str:
+    """How the command line spells an argument of load()."""
+    return "--no-repack" if name == "repack" else f"--{name.replace('_', '-')} {value}"
 
 
 def _as_argument(name: str, value: object) -> str:

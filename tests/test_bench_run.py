@@ -164,6 +164,15 @@ def test_copies_that_do_not_fit_are_refused_before_they_are_loaded(synthetic_mod
         run._check_memory(path, loads)
 
 
+def test_a_model_that_does_not_fit_is_refused_with_options_of_the_command(synthetic_model, monkeypatch):
+    path = synthetic_model("q4_0")
+    options = run._load_options([Variant(n_gen=8, n_depth=10_000, n_threads=1, kv_type="f32")], run.Settings())
+    monkeypatch.setenv("EDGELLAMA_MEMORY", "118M")
+    with pytest.raises(EdgellamaError, match="--kv-type q8_0") as caught:
+        run._check_memory(path, [options])
+    assert "--context" not in str(caught.value)
+
+
 def test_a_failed_process_is_told_by_its_last_line():
     words = "Traceback (most recent call last):\n  File\nedgellama.errors.GGUFError: x is no GGUF file\n"
     assert run.last_line(f"worker ended with code 1: {words}") == "x is no GGUF file"

@@ -36,19 +36,14 @@ def load(args: argparse.Namespace, sequences: int = 0) -> "Model":
     """
     import edgellama
     from edgellama.errors import EdgellamaError
-    from edgellama.memory_offers import MemoryShortageError
+    from edgellama.memory_offers import MemoryShortageError, as_option
 
     try:
         with progress_line() as progress:
             options = given(args, _LOAD_OPTIONS)
             return edgellama.load(args.model, progress=progress, sequences=sequences, **options)
     except MemoryShortageError as error:
-        raise EdgellamaError(error.text(_as_option)) from None
-
-
-def _as_option(name: str, value: object) -> str:
-    """How the command line spells an argument of edgellama.load."""
-    return "--no-repack" if name == "repack" else f"--{name.replace('_', '-')} {value}"
+        raise EdgellamaError(error.text(as_option)) from None
 
 
 def given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, object]:
