@@ -9,6 +9,9 @@ from .config import ModelConfig
 from .errors import EdgellamaError
 from .formats import REGISTRY
 from .fp8 import TYPES as FP8_TYPES
+from .frame import MAX_TOKENS
+from .memory_needs import MemoryNeeds
+from .memory_offers import check_fit
 from .program import Program
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -31,6 +34,9 @@ WriteProgram = Callable[[frozenset[str], int], Program]  # formats with a layout
 class Kind:
     """One kind of machine. `max_tokens`: of one step; `kv_types`: what its cache may hold.
 
+    `check_fit(file, family, config, options)` raises MemoryShortageError for a model that does not fit into this
+    machine's memory; what it takes there, or None where that is not foretold.
+
     `make(request, write, kernels, frame, n_pages, config, context, progress)` gives the machine; `write` writes the
     model's program for it.
     """
@@ -38,6 +44,7 @@ class Kind:
     loading: str  # what the progress of making it says
     max_tokens: int
     kv_types: tuple[str, ...]
+    check_fit: Callable[..., MemoryNeeds | None]
     make: Callable[..., Any]
 
 
@@ -68,18 +75,18 @@ def _cpu() -> Kind:
             raise EdgellamaError("layers on a GPU need --device cuda")
         return CpuMachine(kernels, _for_cpu(request, write, config, context), frame, n_pages, request.threads, progress)
 
-    return Kind("packing weights", 512, KV_TYPES, make)
+    return Kind("packing weights", MAX_TOKENS, KV_TYPES, check_fit, make)
 
 
 def _for_cpu(request: Request, write: WriteProgram, config: ModelConfig, context: int) -> Program:
-    from .cpu.machine import partial_bytes
     from .cpu.packing import ALWAYS_PACKED, LAYOUTS
+    from .cpu.sizes import partial_bytes
 
     return write(frozenset(LAYOUTS) if request.repack else ALWAYS_PACKED, partial_bytes(config, context))
 
 
 def _cuda(index: int) -> Kind:
-    from .cuda.machine import MAX_TOKENS
+    from .cuda.machine import MAX_TOKENS as MOST
 
     def make(request, write, kernels, frame, n_pages, config, context, progress):
         from .cuda.hybrid import HybridMachine, layers_that_fit
@@ -87,7 +94,7 @@ def _cuda(index: int) -> Kind:
 
         every = frozenset(item.name for item in REGISTRY.values()) | frozenset(FP8_TYPES)
         program = write(every, 0)
-        n_layers = _gpu_layers(request, program, lambda: layers_that_fit(program, n_pages, MAX_TOKENS, index))
+        n_layers = _gpu_layers(request, program, lambda: layers_that_fit(program, n_pages, MOST, index))
         if n_layers == program.n_layers:
             return CudaMachine(kernels, program, frame, n_pages, index, progress)
         on_cpu = _for_cpu(request, write, config, context)
@@ -97,7 +104,7 @@ def _cuda(index: int) -> Kind:
             return CpuMachine(kernels, on_cpu, frame, n_pages, request.threads, progress)
         return HybridMachine(kernels, on_cpu, program, n_layers, frame, n_pages, request.threads, index, progress)
 
-    return Kind("loading onto the GPU", MAX_TOKENS, ("f16",), make)
+    return Kind("loading onto the GPU", MOST, ("f16",), lambda *facts: None, make)
 
 
 def _gpu_layers(request: Request, program: Program, fitting: Callable[[], int]) -> int:

@@ -15,9 +15,12 @@ from .config import ModelConfig
 from .errors import EdgellamaError
 from .fair_lock import FairLock
 from .fp8 import join_scales
-from .frame import FEW_ROWS, PAGE_POSITIONS, Frame
+from .frame import FEW_ROWS, MAX_ROWS, PAGE_POSITIONS, Frame
 from .gguf import GGUFFile, open_gguf
 from .kv_cache import PageTable, page_bytes
+from .memory_needs import LoadOptions
+from .memory_offers import is_out_of_memory
+from .models.names import size
 from .program import Builder, Program
 from .slots import Slots
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from .session import Session
     from .tokenizer import Tokenizer
 
-MAX_ROWS = 64  # of logits that one step can return
 DEFAULT_CONTEXT = 4096  # positions, if the model knows more and the caller asks for nothing
 
 
@@ -55,11 +57,17 @@ def recognise(file: GGUFFile) -> tuple[ModuleType, ModelConfig]:
     return family, config
 
 
+def default_context(config: ModelConfig) -> int:
+    """Positions of a load that asks for no number of them."""
+    return min(config.context_length, DEFAULT_CONTEXT)
+
+
 class Model:
     """Made by edgellama.load(). Safe to call from several threads: steps are served one after the other.
 
-    `config` holds the model's numbers, `context` the positions of each sequence, `last_stats` the speed of the last
-    generate(). Close it, or use it as a context manager, to end its threads and free its memory.
+    `config` holds the model's numbers, `context` the positions of each sequence, `memory` what it may take at most,
+    `last_stats` the speed of the last generate(). Close it, or use it as a context manager, to end its threads and free
+    its memory.
     """
 
     def __init__(
@@ -71,8 +79,10 @@ class Model:
         self.file = open_gguf(path)
         try:
             self._build(request, context, kv_type, sequences, progress)
-        except BaseException:
+        except BaseException as error:
             self.file.close()
+            if is_out_of_memory(error):
+                raise EdgellamaError(f"{path}: the system has no memory left for it") from error
             raise
         self.kv_type = kv_type
         self._tokenizer: Tokenizer | None = None
@@ -84,6 +94,8 @@ class Model:
             raise EdgellamaError(f"on this device the KV cache is {kind.kv_types[0]}; {kv_type} needs --device cpu")
         family, self.config = recognise(self.file)
         self.context = self._choose_context(context)
+        options = LoadOptions(self.context, kv_type, request.repack, sequences, request.threads)
+        self.memory = kind.check_fit(self.file, family, self.config, options)
 
         def write(packed: frozenset[str], partial_bytes: int) -> Program:
             builder = Builder(self.file.tensors, partial_bytes, packed, kv_type)
@@ -93,7 +105,8 @@ class Model:
         self.frame = Frame(kind.max_tokens, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)
         self.slots = Slots(self, sequences - 1)
-        loading = progress and (lambda done, total: progress(kind.loading, done, total))
+        what = f"{kind.loading}, {size(self.memory.total_bytes)} of memory in all" if self.memory else kind.loading
+        loading = progress and (lambda done, total: progress(what, done, total))
         kernels = _load_kernels(progress)
         self.machine = kind.make(
             request, write, kernels, self.frame, sequences * n_pages, self.config, self.context, loading
@@ -302,7 +315,7 @@ class Model:
     def _choose_context(self, context: int | None) -> int:
         most = self.config.context_length
         if context is None:
-            return min(most, DEFAULT_CONTEXT)
+            return default_context(self.config)
         if context > most:
             raise EdgellamaError(f"the context must be 1 to {most} positions for this model, and is {context}")
         return context

@@ -35,12 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of pro
     )
 
 
-def load(args: argparse.Namespace) -> "Model":
-    """The model that the arguments name, with a progress line. Raises EdgellamaError if it cannot be loaded."""
-    import edgellama
+def load(args: argparse.Namespace, sequences: int = 0) -> "Model":
+    """The model that the arguments name, with a progress line; `sequences` sessions may be opened in it.
 
-    with progress_line() as progress:
-        return edgellama.load(args.model, progress=progress, **given(args, _LOAD_OPTIONS))
+    Raises EdgellamaError if it cannot be loaded.
+    """
+    import edgellama
+    from edgellama.errors import EdgellamaError
+    from edgellama.memory_offers import MemoryShortageError, as_option
+
+    try:
+        with progress_line() as progress:
+            options = given(args, _LOAD_OPTIONS)
+            return edgellama.load(args.model, progress=progress, sequences=sequences, **options)
+    except MemoryShortageError as error:
+        raise EdgellamaError(error.text(as_option)) from None
 
 
 def given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, object]:

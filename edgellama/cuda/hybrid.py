@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import ops
 from ..cpu.machine import CpuMachine
-from ..device import Placement
 from ..frame import Frame
 from ..kv_cache import page_bytes
+from ..placement import Placement
 from ..program import Op, Program, View
 from .device import Device
 from .machine import CudaMachine

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .. import ops
-from ..device import Placement
 from ..frame import Frame
 from ..kv_cache import page_bytes
+from ..placement import Placement
 from ..program import FLOATS, Buffer, CacheSide, Program, View, Weight
 from .device import Device
 from .device_frame import DeviceFrame
