@@ -7,7 +7,6 @@ from ..compiler import cache, shipped
 from ..compiler.groups import groups_of
 from ..errors import EdgellamaError
 from ..simd import detect
-from ..simd.target import TARGETS
 from .finding import NOTE, WELL, WRONG, Finding
 
 
@@ -27,8 +26,8 @@ def check_processor() -> Finding:
 
 def check_instruction_set() -> Finding:
     """Which one is used and what the CPU lacks for the better ones. Wrong: EDGELLAMA_ISA names none that works."""
-    features = detect.host_features()
-    lacking = {name: sorted(target.required - features) for name, target in TARGETS.items()}
+    features, targets = detect.host_features(), detect.host_targets()
+    lacking = {name: sorted(target.required - features) for name, target in targets.items()}
     facts = {"lacking": {name: missing for name, missing in lacking.items() if missing}}
     try:
         isa = detect.chosen_isa()
@@ -36,7 +35,7 @@ def check_instruction_set() -> Finding:
         return Finding("instruction set", WRONG, str(error), facts)
     best = detect.executable_isas()[0]
     why = "the best of this CPU" if isa == best else f"chosen by EDGELLAMA_ISA; this CPU also runs {best}"
-    better = list(TARGETS)[: list(TARGETS).index(best)]
+    better = list(targets)[: list(targets).index(best)]
     reasons = "".join(f"\n{name} lacks {', '.join(lacking[name])}" for name in better)
     state = WELL if isa == best else NOTE
     return Finding("instruction set", state, f"{isa}: {why}{reasons}", facts | {"isa": isa, "best": best})
