@@ -27,6 +27,9 @@ DOT_INSTRUCTIONS = {
     "vnni256": "vpdpbusd, 256 bits",
     "maddubs512": "vpmaddubsw + vpmaddwd, 512 bits",
     "maddubs256": "vpmaddubsw + vpmaddwd, 256 bits",
+    "usdot": "usdot by lane",
+    "sdot": "sdot by lane",
+    "smull": "smull + smlal, int16 sums of a run",
     "generic": "whatever LLVM makes of plain vector IR",
 }
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -76,13 +79,14 @@ def instruction_sets_table() -> str:
     rows = (
         (
             f"`{target.name}`",
+            target.architecture,
             ", ".join(sorted(target.required)) or "nothing",
             DOT_INSTRUCTIONS[target.dot],
             f"{16 * target.tile_halves} rows x {target.tile_tokens} tokens",
         )
         for target in TARGETS.values()
     )
-    return _table(("Name", "The CPU must have", "Integer products", "Prefill tile"), rows)
+    return _table(("Name", "Architecture", "The CPU must have", "Integer products", "Prefill tile"), rows)
 
 
 def templates_table() -> str:

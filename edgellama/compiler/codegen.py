@@ -14,7 +14,8 @@ from numba.core.runtime import rtsys
 
 # What an object may ask of the process that loads it: libm and the memory functions LLVM may call.
 ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove", "cos", "sin", "sincos", "fmaf", "rintf", "_GLOBAL_OFFSET_TABLE_"}
-WINDOWS_SYMBOLS = {"__chkstk", "_fltused"}  # which the loader offers there
+# ... and what the loader offers besides on some systems, by a part of their triples.
+SYSTEM_SYMBOLS = {"windows": {"__chkstk", "_fltused"}, "macos": {"__sincos_stret", "bzero"}}
 
 
 class _Library(codegen.AOTCodeLibrary):
@@ -112,6 +113,8 @@ def install(triple: str, cpu_name: str, features: str) -> None:
     if "_toplevel_target_context" in cpu_target.__dict__:
         raise RuntimeError("this process already has a compile target")
     _Context.machine = (triple, cpu_name, features)
+    if triple.startswith(("aarch64", "arm64")):  # a vector of 64 bytes is four instructions there, not a large loop
+        llvm.set_option("edgellama", "-unroll-threshold=4000")
     config.DISABLE_JIT = 0
     cpu_target.__dict__["_toplevel_target_context"] = _Context(cpu_target.typing_context, "cpu")
 
@@ -198,6 +201,11 @@ def _drop_unreached(module, builder) -> None:
     cleanup = llvm.create_new_module_pass_manager()
     cleanup.add_global_dead_code_eliminate_pass()
     cleanup.run(module, builder)
+
+
+def allowed_symbols(triple: str) -> set[str]:
+    """What an object for this target may ask of its process."""
+    return ALLOWED_SYMBOLS.union(*(names for system, names in SYSTEM_SYMBOLS.items() if system in triple))
 
 
 def emit_object(module) -> bytes:

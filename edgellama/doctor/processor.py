@@ -11,7 +11,6 @@ from ..core_names import core_names
 from ..errors import EdgellamaError
 from ..placement import Places
 from ..simd import detect
-from ..simd.target import TARGETS
 from ..topology import Topology, cpu_list, read_topology
 from .finding import NOTE, WELL, WRONG, Finding
 
@@ -68,8 +67,8 @@ def _class_line(entry: dict[str, Any]) -> str:
 
 def check_instruction_set() -> Finding:
     """Which one is used and what the CPU lacks for the better ones. Wrong: EDGELLAMA_ISA names none that works."""
-    features = detect.host_features()
-    lacking = {name: sorted(target.required - features) for name, target in TARGETS.items()}
+    features, targets = detect.host_features(), detect.host_targets()
+    lacking = {name: sorted(target.required - features) for name, target in targets.items()}
     facts = {"lacking": {name: missing for name, missing in lacking.items() if missing}}
     try:
         isa = detect.chosen_isa()
@@ -77,7 +76,7 @@ def check_instruction_set() -> Finding:
         return Finding("instruction set", WRONG, str(error), facts)
     best = detect.executable_isas()[0]
     why = "the best of this CPU" if isa == best else f"chosen by EDGELLAMA_ISA; this CPU also runs {best}"
-    better = list(TARGETS)[: list(TARGETS).index(best)]
+    better = list(targets)[: list(targets).index(best)]
     reasons = "".join(f"\n{name} lacks {', '.join(lacking[name])}" for name in better)
     state = WELL if isa == best else NOTE
     return Finding("instruction set", state, f"{isa}: {why}{reasons}", facts | {"isa": isa, "best": best})

@@ -8,9 +8,9 @@ are those of packed weights. Sums are the same bits for one row of activations a
 from ...compiler.entry import device, entry
 from ...frame import frame_field
 from ...ops import EMBED
-from ...simd.arithmetic import fma, shift_left, splat_int, to_float, zero_float
+from ...simd.arithmetic import fma, splat_int, to_float, zero_float
 from ...simd.control import call_float_row, call_unpack
-from ...simd.dot import dot4
+from ...simd.dot import dot4_bytes, start_bytes
 from ...simd.memory import (
     load_bytes,
     load_i32,
@@ -19,7 +19,6 @@ from ...simd.memory import (
     load_vector,
     prefetch,
     splat_load,
-    splat_load_int,
     store_vector,
 )
 from ...simd.unpack import transpose_words
@@ -126,9 +125,9 @@ def dot_rows(ints, scales, minimums, x, fields, n_blocks, low, high):
     for _ in range(n_blocks):
         x_scale = splat_load(fields + 4 * SCALE)
         for half in range(2):
-            a = b = shift_left(splat_load_int(fields + 4 * (NEGATIVE_SUM_16 + half)), 7)
+            a = b = start_bytes(fields + 4 * (NEGATIVE_SUM_16 + half))
             for _ in range(4):
-                a, b = dot4(a, load_bytes(ints), x), dot4(b, load_bytes(ints + 64), x)
+                a, b = dot4_bytes(a, load_bytes(ints), x), dot4_bytes(b, load_bytes(ints + 64), x)
                 ints, x = ints + 128, x + 4
             x_sum = splat_load(fields + 4 * (SCALED_SUM_16 + half))
             low = fma(load_vector(minimums), x_sum, fma(to_float(a) * load_vector(scales), x_scale, low))
