@@ -20,7 +20,7 @@ from .checkpoint_quantization.notes import notes_on_groups
 from .column_order import absorb_column_orders
 from .digests import SourceDigests, source_keys
 from .errors import ConvertError
-from .families import find_family
+from .families import find_family, in_common_spelling
 from .metadata import general_keys, model_keys, notes_on_window
 from .outputs import OutputTensor, header_bytes, place
 from .partial_file import fingerprint, partial_file, partial_path
@@ -136,7 +136,7 @@ class ReadModel:
 def read_model(checkpoint: Checkpoint, context: int | None) -> ReadModel:
     """The family of a checkpoint, and what its config says. Raises ConvertError or ModelError."""
     architecture, family = find_family(checkpoint.config)
-    keys, rope = model_keys(architecture, family, checkpoint.config, context)
+    keys, rope = model_keys(architecture, family, in_common_spelling(family, checkpoint.config), context)
     computed = [PlannedInfo(name, values.shape, "f32") for name, values in rope.tensors.items()]
     file = PlannedFile(checkpoint.path, architecture, keys, computed)
     config = ModelConfig.from_gguf(file, keys[f"{architecture}.vocab_size"])

@@ -106,7 +106,8 @@ class _Search:
 
     def _stepped(self, name: str, source: Source) -> LazyTensor:
         tensor = self.checkpoint.tensors[name]
-        for step, *arguments in source.steps if self.checkpoint.names == HF else ():
+        takes = self.checkpoint.names == HF and (source.when is None or source.when(self.checkpoint.config.values))
+        for step, *arguments in source.steps if takes else ():
             try:
                 tensor = STEPS[step](tensor, self.config, *arguments)
             except ConvertError as error:

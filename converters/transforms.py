@@ -3,6 +3,8 @@
 A step takes a LazyTensor, the model's config and the arguments of the record, and gives a LazyTensor.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from edgellama.config import ModelConfig
 
 from .errors import ConvertError
 from .lazy_tensor import LazyTensor, Raw
+from .stored_types import F32
 
 
 def pair_halves(tensor: LazyTensor, config: ModelConfig, heads: str) -> LazyTensor:
@@ -35,4 +38,41 @@ def pair_halves(tensor: LazyTensor, config: ModelConfig, heads: str) -> LazyTens
     return tensor.with_rows(paired_rows)
 
 
-STEPS = {"pair_halves": pair_halves}
+def add_one(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
+    """Gains that a checkpoint keeps as their distance from one."""
+    return of_values(tensor, lambda rows: rows + np.float32(1))
+
+
+def part(tensor: LazyTensor, config: ModelConfig, index: str, n_parts: str) -> LazyTensor:
+    """One of so many runs of equal rows."""
+    n_rows, rest = divmod(tensor.n_rows, int(n_parts))
+    if rest:
+        raise ConvertError(f"has {tensor.n_rows} rows, and {n_parts} parts need a multiple of that")
+    return rows_of(tensor, int(index) * n_rows, n_rows)
+
+
+def heads_of(tensor: LazyTensor, config: ModelConfig, which: str) -> LazyTensor:
+    """The rows of "q", "k" or "v" where a matrix holds those of all queries, then of all keys, then of all values."""
+    sizes = {
+        "q": config.n_heads * config.head_dim_k,
+        "k": config.n_kv_heads * config.head_dim_k,
+        "v": config.n_kv_heads * config.head_dim_v,
+    }
+    if tensor.n_rows != sum(sizes.values()):
+        raise ConvertError(f"has {tensor.n_rows} rows, and the heads need {sum(sizes.values())}")
+    names = list(sizes)
+    return rows_of(tensor, sum(sizes[name] for name in names[: names.index(which)]), sizes[which])
+
+
+def rows_of(tensor: LazyTensor, start: int, n_rows: int) -> LazyTensor:
+    """n_rows rows from `start` on."""
+    shape = (n_rows, *tensor.shape[1:])
+    return LazyTensor(shape, tensor.stored, lambda first, stop: tensor.raw(start + first, start + stop))
+
+
+def of_values(tensor: LazyTensor, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> LazyTensor:
+    """What `change` makes of float32 rows, each by itself."""
+    return LazyTensor(tensor.shape, F32, lambda start, stop: change(tensor.rows(start, stop)))
+
+
+STEPS = {step.__name__: step for step in (pair_halves, add_one, part, heads_of)}

@@ -3,6 +3,7 @@
 Beside what the runtime reads, a family says here where converters find its numbers and tensors in checkpoints.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class Source:
 
     `hf` is the name in Hugging Face's checkpoints, `meta` in Meta's own, which llama2.c shares. `steps` make the file's
     tensor of Hugging Face's: the name of a function in `converters/transforms.py`, then its arguments. Meta's tensors
-    need none. `unless` names a flag of the checkpoint's config that makes the tensor superfluous.
+    need none. `when` says by the checkpoint's config whether they are taken. `unless` names a flag of that config which
+    makes the tensor superfluous.
     """
 
     name: str
@@ -41,19 +43,21 @@ class Source:
     meta: str = ""
     steps: tuple[tuple[str, ...], ...] = ()
     unless: str = ""
+    when: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True)
 class Key:
-    """The metadata key `{architecture}.{name}` and the fields of a config.json that may hold it, best first.
+    """A number of the model: its GGUF name below `{architecture}.`, and the fields of config.json that may hold it.
 
-    `default`: what their absence means; None leaves the key out of the file.
+    `compute` makes it of the config where no field does. A default of None leaves an absent key out of the file.
     """
 
     name: str
-    fields: tuple[str, ...]
+    fields: tuple[str, ...] = ()
     kind: type = int
     default: Any = REQUIRED
+    compute: Callable[[Mapping[str, Any]], Any] | None = None
 
 
 COMMON_KEYS = (
@@ -66,6 +70,7 @@ COMMON_KEYS = (
     Key("attention.key_length", ("head_dim",)),
     Key("attention.value_length", ("head_dim",)),
 )
+RMS_EPSILON = Key("attention.layer_norm_rms_epsilon", ("rms_norm_eps",), float, 1e-6)
 
 
 def dimensions(config: ModelConfig) -> dict[str, int]:
@@ -78,6 +83,10 @@ def dimensions(config: ModelConfig) -> dict[str, int]:
         "k": config.n_kv_heads * config.head_dim_k,
         "v": config.n_kv_heads * config.head_dim_v,
         "o": config.n_heads * config.head_dim_v,
+        "qkv": (config.n_heads + config.n_kv_heads) * config.head_dim_k + config.n_kv_heads * config.head_dim_v,
+        "head": config.head_dim_k,
+        "gate_up": 2 * config.d_ff,
+        "positions": config.context_length,
         "rope_pairs": config.rope_dim // 2,
     }
 
