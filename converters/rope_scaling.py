@@ -113,6 +113,9 @@ def _dynamic(rope: Rope, given: _Given) -> None:
 
 def _yarn(rope: Rope, given: _Given) -> None:
     rope.scale(type="yarn", factor=given.factor, original_context_length=given.original_context)
+    stretched = int(given.factor * given.original_context)
+    if given.asked_context is None and stretched > given.trained_context:  # Qwen2 leaves its field at the original
+        rope.keys["context_length"] = stretched
     fields = given.fields
     if not fields.get("truncate", bool, True):
         raise ConvertError(f"{given.config.path}: YaRN with truncate = false cannot be said in a GGUF file")

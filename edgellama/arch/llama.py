@@ -10,7 +10,7 @@ from ..ops import ADJACENT
 from ..program import Builder, Program
 from .blocks import finish, pre_norm_layer, rope_table
 from .records import EMBEDDING, FREQUENCIES, GATED_COLUMNS, OUTPUT, OUTPUT_NORM, ROPE_DIVISORS, attention, gated
-from .spec import COMMON_KEYS, RMS_EPSILON, Key, Source
+from .spec import COMMON_KEYS, RMS_EPSILON, About, Key, Source
 
 TENSORS = (
     EMBEDDING, OUTPUT_NORM, OUTPUT, *ROPE_DIVISORS,
@@ -19,6 +19,12 @@ TENSORS = (
 )  # fmt: skip
 
 # What converters read: the model_type of checkpoints, values that the block takes for granted, names and tensors.
+ABOUT = About(
+    tokenizer="SentencePiece; byte-level BPE `llama-bpe`",
+    template="`llama2`, `llama3`, `mistral` and others",
+    checked="transformers: Llama 2, Llama 3.1, Mistral with and without a window; llama.cpp",
+    limits="RoPE scaling `dynamic` is fixed at conversion",
+)
 MODEL_TYPES = ("llama", "mistral")
 FIXED = {"hidden_act": "silu"}
 KEYS = (

@@ -70,6 +70,21 @@ COMMON_KEYS = (
     Key("attention.key_length", ("head_dim",)),
     Key("attention.value_length", ("head_dim",)),
 )
+
+
+@dataclass(frozen=True)
+class About:
+    """What people want to know of a family: `tokenizer` and `template` are what its files usually have.
+
+    `checked`: the independent implementation whose logits the tests compare with. `limits`: what does not work.
+    """
+
+    tokenizer: str
+    template: str
+    checked: str
+    limits: str = ""
+
+
 RMS_EPSILON = Key("attention.layer_norm_rms_epsilon", ("rms_norm_eps",), float, 1e-6)
 
 
