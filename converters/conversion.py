@@ -81,7 +81,7 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     outputs, fp8_keys = place(planned, types, options.fp8_granularity)
     general = general_metadata(options, checkpoint, outputs, file_type)
     metadata = general | model.keys | checkpoint.metadata | vocabulary.metadata() | fp8_keys
-    notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family)]
+    notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family, planned)]
     notes += notes_on_groups(outputs)
     return Conversion(checkpoint, model.architecture, metadata, outputs, notes)
 

@@ -62,6 +62,8 @@ class ModelConfig:
     attention_soft_cap: float = 0.0  # 0: none
     logit_soft_cap: float = 0.0
     max_alibi_bias: float | None = None  # None where the file does not say
+    d_embedding: int = 0  # width of the embedding; what is not d_model is projected
+    is_post_norm: bool = False  # norms stand behind the sums of a layer, not before its parts
 
     @classmethod
     def from_gguf(cls, file: GGUFFile, vocab_size: int | None = None) -> "ModelConfig":
@@ -88,6 +90,8 @@ class ModelConfig:
             vocab_size=_read_vocab_size(keys) if vocab_size is None else vocab_size,
             **heads,
             **_read_attention(keys),
+            d_embedding=keys.integer("token_embedding_length", 1, _WIDEST, heads["d_model"]),
+            is_post_norm=keys.file.get(f"{architecture}.post_norm", bool, False),
         )
 
 

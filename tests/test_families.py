@@ -5,21 +5,26 @@ of more, as its make_refs.py makes them.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from checkpoint_files import CONFIG, tensors_of, write_hugging_face
+from hugging_face_forward import logits as hugging_face_logits
 from model_files import relative_rms
 
 import edgellama
 from converters.conversion import ConvertOptions, plan_conversion, write_conversion
+from edgellama.arch.blocks import alibi_slopes
+from edgellama.errors import EdgellamaError
 from edgellama.model import Model
 
 SHARED_MODELS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "models"
 MORE_MODELS = os.environ.get("EDGELLAMA_REFERENCE_MODELS", "")
-NO_FAMILY = ("baichuan-13b", "baichuan-7b", "chatglm1", "chatglm2", "moss", "opt-125m-style")
+NO_FAMILY = ("chatglm1",)
 EXPERTS = ("mixtral", "qwen2-moe", "qwen3-moe", "gpt-oss-bf16", "gpt-oss-mxfp4")
 TOLERANCE = 2e-3
 
@@ -97,3 +102,109 @@ def test_quantized(load, reference, type_name, largest_error):
     error = np.sqrt(np.mean((found - reference.logits) ** 2))
     certain = reference.margins > 6 * error
     assert (found.argmax(axis=1) == reference.logits.argmax(axis=1))[certain].all()
+
+
+# Layouts and configs for which no reference exists
+
+
+def internlm2(config: dict, tensors: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
+    """A Llama as InternLM 2 keeps it: each KV head's queries, key and value together, and other names."""
+    n_kv_heads = config["num_key_value_heads"]
+    names = {
+        "model.embed_tokens": "model.tok_embeddings", "lm_head": "output", "input_layernorm": "attention_norm",
+        "post_attention_layernorm": "ffn_norm", "self_attn.o_proj": "attention.wo",
+        "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3", "mlp.down_proj": "feed_forward.w2",
+    }  # fmt: skip
+    out = {}
+    for name, values in tensors.items():
+        if ".q_proj." in name:
+            parts = [tensors[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
+            grouped = [part.reshape(n_kv_heads, -1, part.shape[1]) for part in parts]
+            packed = np.concatenate(grouped, axis=1).reshape(-1, values.shape[1])
+            out[name.replace("self_attn.q_proj", "attention.wqkv")] = packed
+        elif "k_proj" not in name and "v_proj" not in name:
+            for old, new in names.items():
+                name = name.replace(old, new)
+            out[name] = values
+    return config | {"model_type": "internlm2", "bias": False}, out
+
+
+def test_internlm2_is_a_llama_in_another_order(tmp_path):
+    tensors, paths = tensors_of(CONFIG), []
+    for kind, (config, stored) in {"llama": (CONFIG, tensors), "internlm2": internlm2(CONFIG, tensors)}.items():
+        source = write_hugging_face(tmp_path / kind, config, stored)
+        paths.append(tmp_path / f"{kind}.gguf")
+        write_conversion(plan_conversion(source, ConvertOptions("f32")), paths[-1])
+    ids = list(range(10, 40))
+    logits = []
+    for path in paths:
+        with edgellama.load(path, kv_type="f32", threads=1) as model:
+            logits.append(model.logits(ids))
+    np.testing.assert_array_equal(*logits)
+
+
+def baichuan2(config: dict, tensors: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
+    """A Llama without grouped queries as Baichuan 2 keeps it."""
+    out = {
+        name: values for name, values in tensors.items() if name.split(".")[-2] not in ("q_proj", "k_proj", "v_proj")
+    }
+    for layer in range(config["num_hidden_layers"]):
+        parts = [tensors[f"model.layers.{layer}.self_attn.{part}_proj.weight"] for part in "qkv"]
+        out[f"model.layers.{layer}.self_attn.W_pack.weight"] = np.concatenate(parts)
+    return config | {"model_type": "baichuan", "z_loss_weight": 0}, out
+
+
+def test_baichuan_2_divides_the_rows_of_its_output_matrix(tmp_path):
+    config = CONFIG | {"num_key_value_heads": CONFIG["num_attention_heads"]}
+    tensors = tensors_of(config)
+    source = write_hugging_face(tmp_path / "c", *baichuan2(config, tensors))
+    write_conversion(plan_conversion(source, ConvertOptions("f32")), tmp_path / "out.gguf")
+    ids = list(range(10, 40))
+    with edgellama.load(tmp_path / "out.gguf", kv_type="f32", threads=1) as model:
+        found = model.logits(ids)
+    head = tensors["lm_head.weight"]
+    unit = head / np.linalg.norm(head, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, hugging_face_logits(config, tensors | {"lm_head.weight": unit}, ids), atol=2e-4)
+
+
+@pytest.mark.parametrize("n_heads", (8, 40, 12))
+def test_alibi_slopes(n_heads):
+    """As the paper's code makes them: of 64 heads every second, where 40 are no power of two."""
+
+    def series(n: int) -> list[float]:
+        return [2.0 ** (-8.0 * i / n) for i in range(1, n + 1)]
+
+    power = 2 ** int(np.log2(n_heads))
+    wanted = series(power) + series(2 * power)[0::2][: n_heads - power]
+    np.testing.assert_allclose(alibi_slopes(n_heads, 8.0), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vision_config": {}}, "vision part"),
+        ({"model_type": "wavenet"}, "'wavenet' cannot be converted"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"intermediate_size": 64}, "has shape"),
+        ({"model_type": "qwen2"}, "q_proj.bias' is missing"),
+        ({"model_type": "qwen3"}, "q_norm.weight' is missing"),
+        ({"model_type": "gemma2", "sliding_window": 16}, "query_pre_attn_scalar is missing"),
+        ({"model_type": "gpt2"}, "n_embd is missing"),
+        ({"model_type": "phi3"}, "qkv_proj.weight' is missing"),
+        ({"model_type": "baichuan"}, "W_pack.weight' is missing"),
+        ({"model_type": "chatglm", "rope_ratio": "wide"}, "cannot be computed"),
+    ],
+)
+def test_configs_that_contradict_the_checkpoint(tmp_path, changes, words):
+    """One sentence that names the field or the tensor."""
+    source = write_hugging_face(tmp_path / "c", CONFIG | changes, tensors_of(CONFIG))
+    with pytest.raises(EdgellamaError, match=re.escape(words)) as error:
+        plan_conversion(source, ConvertOptions("f32"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tensor_that_is_no_part_of_the_family(tmp_path):
+    tensors = tensors_of(CONFIG) | {"model.layers.0.self_attn.q_norm.weight": np.ones(12, np.float32)}
+    source = write_hugging_face(tmp_path / "c", CONFIG, tensors)
+    with pytest.raises(EdgellamaError, match=r"q_norm\.weight' has no place in a llama"):
+        plan_conversion(source, ConvertOptions("f32"))

@@ -46,10 +46,23 @@ def activated(b: Builder, h: View, layer: int, activation: int) -> View:
     return up
 
 
-def finish(b: Builder, config: ModelConfig, hidden: View) -> Program:
-    """Logits of normed rows by the output matrix, or by the embedding where the file has none, and the Program."""
+def alibi_slopes(n_heads: int, max_bias: float) -> np.ndarray:
+    """float32 (n_heads,): a geometric series down to 2^-max_bias, and its intermediate values past a power of two.
+
+    Press et al. 2022, and their code for head counts that are no power of two.
+    """
+    power = 1 << (n_heads.bit_length() - 1)
+    exponents = [*range(1, power + 1), *(i + 0.5 for i in range(n_heads - power))]
+    return np.float32(2.0) ** (np.array(exponents, np.float32) * -max_bias / power)
+
+
+def finish(b: Builder, config: ModelConfig, hidden: View, projected: View | None = None) -> Program:
+    """Logits of normed rows by the output matrix, or by the embedding where the file has none, and the Program.
+
+    `projected`: what the matrix is applied to, where that is not `hidden` itself.
+    """
     output = "output.weight" if "output.weight" in b.tensors else "token_embd.weight"
-    logits = b.project(hidden, (output,))  # (n_rows, vocab)
+    logits = b.project(projected or hidden, (output,))  # (n_rows, vocab)
     if config.logit_soft_cap:
         b.soft_cap(logits, config.logit_soft_cap)
     shape = AttentionShape(config.n_heads, config.n_kv_heads, config.head_dim_k, config.head_dim_v, b.kv_type)
@@ -70,6 +83,19 @@ def pre_norm_layer(
     b.project(a, (p + "attn_output.weight",), out=x, add=True)
     h = b.rmsnorm(x, p + "ffn_norm.weight", config.norm_eps)
     b.project(gated(b, h, layer, activation), (p + "ffn_down.weight",), out=x, add=True)
+
+
+def layer_norm_layer(
+    b: Builder, config: ModelConfig, x: View, layer: int, table: View | None, pairing: int, activation: int = GELU,
+    **quirks,
+) -> None:  # fmt: skip
+    """Add attention and a feed-forward part without a gate to x, each behind a layer norm: the layer of GPT-2."""
+    p = f"blk.{layer}."
+    h = b.layernorm(x, p + "attn_norm.weight", config.norm_eps)
+    a = attend(b, config, h, layer, table, pairing, **quirks)  # (n_tokens, n_heads * head_dim_v)
+    b.project(a, (p + "attn_output.weight",), out=x, add=True)
+    h = b.layernorm(x, p + "ffn_norm.weight", config.norm_eps)
+    b.project(activated(b, h, layer, activation), (p + "ffn_down.weight",), out=x, add=True)
 
 
 def sandwich_layer(

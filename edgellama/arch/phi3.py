@@ -8,15 +8,13 @@ from ..config import ModelConfig
 from ..ops import HALF_SPLIT
 from ..program import Builder, Program
 from .blocks import finish, pre_norm_layer, rope_table
-from .records import END_SOURCES, ENDS, FREQUENCIES, ROPE_DIVISORS, fused_gated, linear, vector
+from .records import END_SOURCES, ENDS, FREQUENCIES, ROPE_DIVISORS, fused_attention, fused_gated
 from .spec import COMMON_KEYS, RMS_EPSILON, About, Key, Source
 
 TENSORS = (
     *ENDS,
     *ROPE_DIVISORS,
-    vector("blk.{i}.attn_norm.weight"),
-    *linear("blk.{i}.attn_qkv", "qkv", "d_model"),
-    *linear("blk.{i}.attn_output", "d_model", "o"),
+    *fused_attention(),
     *fused_gated(),
 )
 

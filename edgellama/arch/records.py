@@ -68,6 +68,35 @@ def with_steps(sources: tuple[Source, ...], **steps: tuple[tuple[str, ...], ...]
     return tuple(replace(source, steps=steps.get(source.name.rpartition(".")[2], ())) for source in sources)
 
 
+def fused_attention(bias: Bias = "never", output_bias: Bias = "never") -> tuple[TensorSpec, ...]:
+    """attention() with queries, keys and values in one matrix, in this order."""
+    return (
+        vector("blk.{i}.attn_norm.weight"),
+        *linear("blk.{i}.attn_qkv", "qkv", "d_model", bias),
+        *linear("blk.{i}.attn_output", "d_model", "o", output_bias),
+    )
+
+
+def either_attention(bias: Bias = "never") -> tuple[TensorSpec, ...]:
+    """attention(), or with queries, keys and values in one matrix."""
+    fused = linear("blk.{i}.attn_qkv", "qkv", "d_model", "maybe")
+    optional = tuple(replace(spec, optional=True) for spec in fused)
+    separate = (
+        replace(spec, instead=f"blk.{{i}}.attn_qkv.{spec.name.rpartition('.')[2]}") if spec.name[13] in "qkv" else spec
+        for spec in attention(bias)
+    )
+    return (*separate, *optional)
+
+
+def plain(bias: Bias = "always") -> tuple[TensorSpec, ...]:
+    """A layer norm before a feed-forward part without a gate, and its matrices."""
+    return (
+        *layer_norm("blk.{i}.ffn_norm"),
+        *linear("blk.{i}.ffn_up", "d_ff", "d_model", bias),
+        *linear("blk.{i}.ffn_down", "d_model", "d_ff", bias),
+    )
+
+
 HEAD_NORMS = (
     vector("blk.{i}.attn_q_norm.weight", "head"),
     vector("blk.{i}.attn_k_norm.weight", "head"),

@@ -16,12 +16,16 @@ MATRIX, VECTOR = "matrix", "vector"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its GGUF name ({i} for the layer), its shape in symbols of `dimensions`, and its role."""
+    """One tensor: its GGUF name ({i} for the layer), its shape in symbols of `dimensions`, and its role.
+
+    `instead` names another that makes this one superfluous.
+    """
 
     name: str
     shape: tuple[str, ...]
     role: str = MATRIX
     optional: bool = False
+    instead: str = ""
 
     @property
     def per_layer(self) -> bool:
@@ -86,6 +90,7 @@ class About:
 
 
 RMS_EPSILON = Key("attention.layer_norm_rms_epsilon", ("rms_norm_eps",), float, 1e-6)
+LAYER_EPSILON = Key("attention.layer_norm_epsilon", ("layer_norm_epsilon", "norm_epsilon"), float, 1e-5)
 
 
 def dimensions(config: ModelConfig) -> dict[str, int]:
@@ -93,6 +98,7 @@ def dimensions(config: ModelConfig) -> dict[str, int]:
     return {
         "vocab": config.vocab_size,
         "d_model": config.d_model,
+        "d_embedding": config.d_embedding,
         "d_ff": config.d_ff,
         "q": config.n_heads * config.head_dim_k,
         "k": config.n_kv_heads * config.head_dim_k,
@@ -111,11 +117,11 @@ def check_tensors(file: GGUFFile, config: ModelConfig, specs: tuple[TensorSpec, 
     sizes, expected = dimensions(config), {}
     for spec in specs:
         for layer in range(config.n_layers if spec.per_layer else 1):
-            expected[spec.name.format(i=layer)] = spec
-    for name, spec in expected.items():
+            expected[spec.name.format(i=layer)] = spec, spec.instead.format(i=layer)
+    for name, (spec, instead) in expected.items():
         shape = tuple(sizes[symbol] for symbol in spec.shape)
         if name not in file.tensors:
-            if spec.optional:
+            if spec.optional or instead in file.tensors:
                 continue
             raise ModelError(f"{file.path}: tensor {name!r} is missing; its shape would be {shape}")
         _check_tensor(file, name, shape, spec.role)
