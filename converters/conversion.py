@@ -29,6 +29,7 @@ from .planned_file import PlannedFile, PlannedInfo
 from .rope_scaling import Rope
 from .sources import open_checkpoint
 from .sources.checkpoint import Checkpoint, SourceOptions
+from .vocabulary.vocabulary import SENTENCEPIECE
 from .writer import data_bytes, write_data
 
 
@@ -71,6 +72,8 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     checkpoint = open_checkpoint(Path(source), options.source)
     model = read_model(checkpoint, options.context)
     vocabulary = checkpoint.vocabulary(model.config.vocab_size)
+    if hasattr(model.family, "APPENDED_TOKENS") and vocabulary.model == SENTENCEPIECE:
+        vocabulary.append(model.family.APPENDED_TOKENS, model.family.PREFIX_TOKENS)
     checkpoint = replace(checkpoint, tensors=absorb_column_orders(checkpoint, model.family, model.config.n_layers))
     planned = plan_tensors(checkpoint, model.family, model.config, model.rope.tensors)
     keys = model.keys | vocabulary.metadata()

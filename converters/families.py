@@ -26,6 +26,8 @@ def find_family(config: Fields) -> tuple[str, ModuleType]:
         if name in config and config.values[name] != value:
             found = str(config.values[name])[:40]
             raise ConvertError(f"{config.path}: {name} is {found!r}, and this family is computed with {value!r} only")
+    if hasattr(family, "contradiction") and (fact := computed(family.contradiction, config)):
+        raise ConvertError(f"{config.path}: {fact}, and this family is not computed so")
     return known[wanted], family
 
 

@@ -4,8 +4,10 @@ Folders with a checkpoint and an `expected.npz` lie in ../shared/data/models; ED
 of more, as its make_refs.py makes them.
 """
 
+import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +21,12 @@ from model_files import relative_rms
 import edgellama
 from converters.conversion import ConvertOptions, plan_conversion, write_conversion
 from edgellama.arch.blocks import alibi_slopes
+from edgellama.chat.prompt import encode, template_for
 from edgellama.errors import EdgellamaError
-from edgellama.model import Model
+from edgellama.frame import Frame
+from edgellama.model import Model, StepToken, recognise
+from edgellama.program import Builder
+from edgellama.reference import ReferenceMachine
 
 SHARED_MODELS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "models"
 MORE_MODELS = os.environ.get("EDGELLAMA_REFERENCE_MODELS", "")
@@ -179,6 +185,9 @@ def test_alibi_slopes(n_heads):
     np.testing.assert_allclose(alibi_slopes(n_heads, 8.0), wanted, rtol=1e-6)
 
 
+_GEMMA2 = {"model_type": "gemma2", "sliding_window": 16, "query_pre_attn_scalar": 12}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -190,6 +199,7 @@ def test_alibi_slopes(n_heads):
         ({"model_type": "qwen3"}, "q_norm.weight' is missing"),
         ({"model_type": "gemma2", "sliding_window": 16}, "query_pre_attn_scalar is missing"),
         ({"model_type": "gpt2"}, "n_embd is missing"),
+        ({**_GEMMA2, "layer_types": ["full_attention"] * 2}, "layer_types says that other layers have a window"),
         ({"model_type": "phi3"}, "qkv_proj.weight' is missing"),
         ({"model_type": "baichuan"}, "W_pack.weight' is missing"),
         ({"model_type": "chatglm", "rope_ratio": "wide"}, "cannot be computed"),
@@ -208,3 +218,85 @@ def test_a_tensor_that_is_no_part_of_the_family(tmp_path):
     source = write_hugging_face(tmp_path / "c", CONFIG, tensors)
     with pytest.raises(EdgellamaError, match=r"q_norm\.weight' has no place in a llama"):
         plan_conversion(source, ConvertOptions("f32"))
+
+
+def test_chatglm_has_tokens_that_its_tokenizer_file_lacks(shared_data, tmp_path):
+    folder = shared_data / "models" / "chatglm2"
+    write_conversion(plan_conversion(folder, ConvertOptions("f32")), tmp_path / "out.gguf")
+    expected = np.load(folder / "expected.npz")
+    text = json.loads(str(expected["meta"]))["text"]
+    with edgellama.load(tmp_path / "out.gguf", threads=1) as model:
+        assert model.tokenizer.encode(text)[:40] == expected["input_ids"].tolist()
+        ids = encode(
+            template_for(model, "chatglm2", False), [{"role": "user", "content": "[gMASK]"}], model.tokenizer, ()
+        )
+        assert ids[:2] == list(model.tokenizer.prefix_ids) == expected["input_ids"][:2].tolist()
+        assert ids.count(ids[0]) == 1
+
+
+def test_configs_of_transformers_5(folder, tmp_path):
+    """The other spelling of the same config makes the same file."""
+    if not (folder / "config.v5.json").is_file():
+        pytest.skip("this checkpoint has one config only")
+    copy = shutil.copytree(folder, tmp_path / folder.name)
+    shutil.copyfile(folder / "config.v5.json", copy / "config.json")
+    options = ConvertOptions("f32")
+    assert repr(plan_conversion(copy, options).metadata) == repr(plan_conversion(folder, options).metadata)
+
+
+# Texts that are longer than the references, against the reference interpreter
+
+GEMMA = {
+    "hidden_activation": "gelu_pytorch_tanh",
+    "head_dim": 20,
+    "num_key_value_heads": 2,
+    "query_pre_attn_scalar": 31,
+}
+LONG = {
+    "gemma2": {"sliding_window": 33, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 9.0, **GEMMA},
+    "gemma3_text": {"sliding_window": 300, "rope_local_base_freq": 100.0, "num_hidden_layers": 7, **GEMMA},
+    "mistral": {"sliding_window": 100, "head_dim": 96, "num_key_value_heads": 1},
+    "baichuan": {"num_key_value_heads": 4},
+}
+
+
+def long_checkpoint(kind: str, folder: Path) -> Path:
+    config = CONFIG | LONG[kind] | {"model_type": kind, "max_position_embeddings": 1024}
+    tensors = tensors_of(config)
+    if kind == "baichuan":
+        config, tensors = baichuan2(config, tensors)
+        del config["max_position_embeddings"]
+        config["model_max_length"] = 1024
+    if kind.startswith("gemma"):
+        tensors.pop("lm_head.weight", None)
+        for layer in range(config["num_hidden_layers"]):
+            for name in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
+                tensors[f"model.layers.{layer}.{name}.weight"] = np.full(config["hidden_size"], 0.25, np.float32)
+            if kind == "gemma3_text":
+                norms = {f"model.layers.{layer}.self_attn.{part}_norm.weight": np.full(20, 0.5) for part in "qk"}
+                tensors |= {name: values.astype(np.float32) for name, values in norms.items()}
+    return write_hugging_face(folder / kind, config, tensors)
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_long_texts_side_by_side(tmp_path, kind):
+    """600 tokens in uneven steps, then two sequences of other lengths in one step."""
+    path = tmp_path / "out.gguf"
+    write_conversion(plan_conversion(long_checkpoint(kind, tmp_path), ConvertOptions("f32")), path)
+    random = np.random.default_rng(0)
+    texts = [random.integers(3, 256, length).tolist() for length in (600, 40)]
+    with edgellama.load(path, kv_type="f32", threads=2, context=1024, sequences=2) as model:
+        sessions = [model.new_session() for _ in texts]
+        for session, text in zip(sessions, texts, strict=True):
+            for start in range(0, len(text) - 1, 217):
+                session.prefill(text[start : min(start + 217, len(text) - 1)])
+        batch = [StepToken(session, text[-1]) for session, text in zip(sessions, texts, strict=True)]
+        found = model.step(batch)
+        family, config = recognise(model.file)
+        for text, logits in zip(texts, found, strict=True):
+            frame = Frame(len(text), 1, config.vocab_size, 1, 4)
+            frame.page_table[0] = np.arange(4)
+            frame.fill(text, np.arange(len(text)), np.zeros(len(text), int), [len(text) - 1])
+            program = family.build(Builder(model.file.tensors, 64), config, 1024)
+            exact = ReferenceMachine(program, frame, kv_type="f32", quantize_activations=False).run()
+            np.testing.assert_allclose(logits, exact[0], atol=2e-4)

@@ -67,6 +67,11 @@ SOURCES = (
     Source("blk.{i}.ffn_up", "model.layers.{i}.mlp.gate_up_proj"),
     Source("blk.{i}.ffn_down", "model.layers.{i}.mlp.down_proj"),
 )
+# Tokens that the vendor's code puts behind a SentencePiece vocabulary, and those with which it begins every text.
+APPENDED_TOKENS = (
+    "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
+)  # fmt: skip
+PREFIX_TOKENS = ("[gMASK]", "sop")
 OPTIONAL_PREFIX = "transformer."
 UNUSED_SOURCES = ("*rotary_pos_emb.inv_freq", "*.rotary_emb.inv_freq")
 

@@ -4,6 +4,9 @@ Gemma with a norm before and after each part of a layer, soft caps on scores and
 other layer, the first one included. The scale of scores is a number of the checkpoint.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..config import ModelConfig
 from ..ops import HALF_SPLIT
 from ..program import Builder, Program
@@ -18,6 +21,7 @@ from .records import (
     SANDWICH_SOURCES,
     attention,
     gated,
+    other_windows,
     with_steps,
 )
 from .spec import COMMON_KEYS, RMS_EPSILON, About, Key
@@ -55,12 +59,21 @@ def scale_of(config: ModelConfig, layers_of_27b: int) -> float:
     return config.attention_scale or width**-0.5
 
 
+def is_local(layer: int) -> bool:
+    """Whether a layer has the window."""
+    return layer % 2 == 0
+
+
+def contradiction(config: Mapping[str, Any]) -> str:
+    return other_windows(config, is_local)
+
+
 def build(b: Builder, config: ModelConfig, context: int) -> Program:
     """The forward pass of a model for sessions of up to `context` positions."""
     x = b.embed("token_embd.weight", config.d_model**0.5)  # (n_tokens, d_model)
     table, scale = rope_table(b, config, context), scale_of(config, LAYERS_OF_27B)
     for layer in range(config.n_layers):
-        window = config.sliding_window if layer % 2 == 0 else 0
+        window = config.sliding_window if is_local(layer) else 0
         quirks = {"scale": scale, "window": window, "soft_cap": config.attention_soft_cap}
         sandwich_layer(b, config, x, layer, table, HALF_SPLIT, **quirks)
     return finish(b, config, b.rmsnorm(b.gather(x), "output_norm.weight", config.norm_eps))

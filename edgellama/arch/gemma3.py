@@ -4,6 +4,9 @@ The layer of Gemma 2 with norms of the heads in place of soft caps. Five of six 
 base of their own for RoPE; scaling is that of the others.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..config import ModelConfig
 from ..ops import HALF_SPLIT
 from ..program import Builder, Program
@@ -21,6 +24,7 @@ from .records import (
     SANDWICH_SOURCES,
     attention,
     gated,
+    other_windows,
     with_steps,
 )
 from .spec import COMMON_KEYS, RMS_EPSILON, About, Key
@@ -55,13 +59,22 @@ PATTERN = 6  # the last of so many layers sees everything
 LAYERS_OF_27B = 62
 
 
+def is_local(layer: int) -> bool:
+    """Whether a layer has the window."""
+    return (layer + 1) % PATTERN != 0
+
+
+def contradiction(config: Mapping[str, Any]) -> str:
+    return other_windows(config, is_local)
+
+
 def build(b: Builder, config: ModelConfig, context: int) -> Program:
     """The forward pass of a model for sessions of up to `context` positions."""
     x = b.embed("token_embd.weight", config.d_model**0.5)  # (n_tokens, d_model)
     table, scale = rope_table(b, config, context), scale_of(config, LAYERS_OF_27B)
     local_table = b.rope_table(plain_frequencies(config.rope_dim, config.local_rope_base), 1.0, "local_rope")
     for layer in range(config.n_layers):
-        is_local = (layer + 1) % PATTERN != 0 and config.sliding_window > 0
-        turned, window = (local_table, config.sliding_window) if is_local else (table, 0)
+        has_window = is_local(layer) and config.sliding_window > 0
+        turned, window = (local_table, config.sliding_window) if has_window else (table, 0)
         sandwich_layer(b, config, x, layer, turned, HALF_SPLIT, scale=scale, window=window)
     return finish(b, config, b.rmsnorm(b.gather(x), "output_norm.weight", config.norm_eps))

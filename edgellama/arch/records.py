@@ -1,7 +1,8 @@
 """Records that families share: the tensors of the usual blocks, and where Hugging Face's checkpoints have them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from .spec import VECTOR, Source, TensorSpec
 
@@ -95,6 +96,14 @@ def plain(bias: Bias = "always") -> tuple[TensorSpec, ...]:
         *linear("blk.{i}.ffn_up", "d_ff", "d_model", bias),
         *linear("blk.{i}.ffn_down", "d_model", "d_ff", bias),
     )
+
+
+def other_windows(config: Mapping[str, Any], is_local: Callable[[int], bool]) -> str:
+    """A sentence if the config lists layers with a window that are not those of the family, else nothing."""
+    listed = config.get("layer_types") or []
+    if all((kind == "sliding_attention") == is_local(layer) for layer, kind in enumerate(listed)):
+        return ""
+    return "layer_types says that other layers have a window"
 
 
 HEAD_NORMS = (
