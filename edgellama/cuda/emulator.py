@@ -39,13 +39,18 @@ class Emulator:
         self._run = run(self._engine.get_function_address("run_fibers"))
 
     def launch(self, name: str, n_blocks, n_threads: int, shared_bytes: int, arguments) -> None:
-        """Run the kernel `name` to its end; `arguments` are ints and floats."""
+        """Run the kernel `name` to its end; `arguments` are ints and floats.
+
+        Raises RuntimeError if it writes behind its shared memory.
+        """
         x, y, z = n_blocks if isinstance(n_blocks, tuple) else (n_blocks, 1, 1)
         block = _Block(self._engine.get_function_address(name + FIBER_SUFFIX), n_threads, shared_bytes, arguments)
         for index_z in range(z):
             for index_y in range(y):
                 for index_x in range(x):
                     block.run(self._run, (index_x, index_y, index_z), x, self.seed)
+                    if not block.is_shared_memory_intact():
+                        raise RuntimeError(f"{name} wrote behind its {shared_bytes} bytes of shared memory")
 
 
 def _word(value: float) -> int:
@@ -58,7 +63,7 @@ class _Block:
 
     def __init__(self, address: int, n_threads: int, shared_bytes: int, arguments):
         n_warps = -(-n_threads // layout.LANES)
-        self.n_threads = n_threads
+        self.n_threads, self.shared_bytes = n_threads, shared_bytes
         self.fibers = np.zeros((n_threads, layout.FIBER_WORDS), np.int64)
         self.contexts = _aligned(n_threads * layout.CONTEXT_BYTES)
         self.stacks = _aligned(n_threads * layout.STACK_BYTES)
@@ -88,6 +93,10 @@ class _Block:
             self.fibers.ctypes.data, self.n_threads, self.contexts.ctypes.data, self.stacks.ctypes.data,
             self.scheduler.ctypes.data, seed,
         )  # fmt: skip
+
+    def is_shared_memory_intact(self) -> bool:
+        """Whether what lies behind the shared memory is as it was."""
+        return bool((self.shared[self.shared_bytes :] == 0xFF).all())
 
 
 def _aligned(n_bytes: int) -> np.ndarray:
