@@ -25,6 +25,7 @@ from ..simt.thread import (
     thread_index,
     wait_for_previous,
 )
+from ..simt.vectors import larger
 from .launch import INT, kernel
 
 LOWEST = float32(-3e38)
@@ -64,14 +65,14 @@ def choose_likeliest(
 ):  # fmt: skip
     """The token of the highest logit, the first of equals, into `ring` and, advanced by one, into a frame of one token.
 
-    `found`: 8 bytes a block; `counter`: zero, and zero again after; `step`: int32 that counts tokens. `most`: positions
-    there are pages for; behind them the frame stays where it is.
+    A NaN counts as lower than any number. `found`: 8 bytes a block; `counter`: zero, and zero again after; `step`:
+    int32 that counts tokens. `most`: positions there are pages for; behind them the frame stays where it is.
     """
     start_next()
     wait_for_previous()
     best, best_index, index = LOWEST, -1, block_index() * block_threads() + thread_index()
     while index < n:
-        value = load_f32(logits + 4 * index)
+        value = larger(load_f32(logits + 4 * index), LOWEST)  # NaN too becomes the lowest
         if is_better(value, index, best, best_index):
             best, best_index = value, index
         index += n_blocks() * block_threads()
