@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from fake_cuda import FakeCuda
 from kernel_harness import Guarded
 
 from edgellama import formats, fp8
@@ -34,8 +33,7 @@ def why_not_here() -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def emulator() -> Emulator:
+def load_emulator() -> Emulator:
     """The kernels, compiled for this CPU: about a minute of one core where the cache does not have them yet."""
     if reason := why_not_here():
         pytest.skip(reason)
@@ -56,11 +54,6 @@ class Gpu:
         for argument in arguments:
             if isinstance(argument, Guarded):
                 argument.check()
-
-
-@pytest.fixture(scope="session")
-def gpu(emulator) -> Gpu:
-    return Gpu(emulator)
 
 
 def _value(argument) -> float:
@@ -147,15 +140,6 @@ def width_of(kind: str, n: int) -> int:
     """A row's width near n columns that the kind allows."""
     block_values = 4 if kind.startswith("fp8") else formats.by_name(kind).block_values
     return -(-n // block_values) * block_values
-
-
-@pytest.fixture
-def emulated_cuda(fake_cuda: FakeCuda, emulator: Emulator) -> FakeCuda:
-    """A driver with one GPU of few multiprocessors, whose kernels are emulated."""
-    fake_cuda.attributes[16] = 2
-    emulator.seed = 0
-    fake_cuda.on_launch = emulator.launch
-    return fake_cuda
 
 
 def open_model(path, device: str, context: int = 512, n_sequences: int = 1, kv_type: str = "f16"):

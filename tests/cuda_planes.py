@@ -1,4 +1,4 @@
-"""The planes of a matrix on the GPU read back with NumPy, from their description in edgellama/cuda/kernels/blocks.py."""
+"""The planes of a matrix on the GPU, read back with NumPy as edgellama/cuda/kernels/blocks.py describes them."""
 
 import numpy as np
 from cuda_emulation import Matrix

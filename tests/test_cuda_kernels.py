@@ -3,16 +3,11 @@
 import numpy as np
 import pytest
 from cuda_emulation import (
-    FLOAT_KINDS,
-    INTEGER_KINDS,
     KINDS,
     ORDERS,
     Matrix,
-    emulator,  # noqa: F401 - fixtures
     floats,
-    gpu,  # noqa: F401
     width_of,
-    words,
 )
 from cuda_planes import unpacked
 from kernel_harness import Guarded
@@ -52,7 +47,7 @@ def assert_sums(found: np.ndarray, left: np.ndarray, right: np.ndarray, expected
 class Product:
     """A matrix and one row of activations."""
 
-    def __init__(self, gpu, kind: str, n_rows: int, n_columns: int, seed: int = 0):  # noqa: F811
+    def __init__(self, gpu, kind: str, n_rows: int, n_columns: int, seed: int = 0):
         random = np.random.default_rng(seed)
         self.gpu, self.kind, self.matrix = gpu, kind, Matrix(gpu, kind, n_rows, n_columns, seed)
         self.x = random.standard_normal(n_columns, dtype=np.float32)
@@ -89,26 +84,26 @@ class Product:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_matrix_times_one_row(gpu, kind):  # noqa: F811
+def test_a_matrix_times_one_row(gpu, kind):
     product = Product(gpu, kind, 37, width_of(kind, 1280))
     product.check(product.run())
 
 
 @pytest.mark.parametrize("kind", ["q8_0", "f16"])
-def test_one_row_with_norm_bias_and_what_was_there(gpu, kind):  # noqa: F811
+def test_one_row_with_norm_bias_and_what_was_there(gpu, kind):
     product = Product(gpu, kind, 5, 1280)
     for with_norm, with_bias, mode in ((True, False, STORE), (False, True, STORE), (True, True, ADD)):
         product.check(product.run(with_norm, with_bias, mode), with_norm, with_bias, mode)
 
 
 @pytest.mark.parametrize(("kind", "n_columns"), ODD_WIDTHS.items())
-def test_widths_that_do_not_fill_the_warps(gpu, kind, n_columns):  # noqa: F811
+def test_widths_that_do_not_fill_the_warps(gpu, kind, n_columns):
     product = Product(gpu, kind, 3, n_columns)
     product.check(product.run(with_norm=True), with_norm=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gates(gpu, kind):  # noqa: F811
+def test_gates(gpu, kind):
     """Rows 2 r of the matrix are gates, rows 2 r + 1 what they let through."""
     product = Product(gpu, kind, 74, width_of(kind, 800))
     found = product.run_gated()
@@ -121,7 +116,7 @@ def test_gates(gpu, kind):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["q4_k", "bf16"])
-def test_products_do_not_depend_on_the_order_of_threads(gpu, kind):  # noqa: F811
+def test_products_do_not_depend_on_the_order_of_threads(gpu, kind):
     product = Product(gpu, kind, 38, 1280)
     expected, gated = product.run(True, True, ADD), product.run_gated()
     for order in ORDERS:
@@ -129,7 +124,7 @@ def test_products_do_not_depend_on_the_order_of_threads(gpu, kind):  # noqa: F81
         np.testing.assert_array_equal(product.run_gated(order=order), gated)
 
 
-def test_activations_of_zero_and_of_one_large_value(gpu):  # noqa: F811
+def test_activations_of_zero_and_of_one_large_value(gpu):
     product = Product(gpu, "q4_0", 4, 256)
     product.x[:] = 0
     assert (product.run() == 0).all()
@@ -138,14 +133,14 @@ def test_activations_of_zero_and_of_one_large_value(gpu):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_packing(gpu, kind):  # noqa: F811
+def test_packing(gpu, kind):
     """The planes, read as their description says, hold what the file's rows do."""
     matrix = Matrix(gpu, kind, 7, width_of(kind, 500))
     np.testing.assert_array_equal(unpacked(matrix), matrix.values)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_packing_rows_that_alternate(gpu, kind):  # noqa: F811
+def test_packing_rows_that_alternate(gpu, kind):
     """As gate and up do; the rows of the first stay as they are while those of the second come."""
     n_columns = width_of(kind, 260)
     first, second = Matrix(gpu, kind, 3, n_columns, seed=1), Matrix(gpu, kind, 3, n_columns, seed=2)
@@ -159,13 +154,13 @@ def test_packing_rows_that_alternate(gpu, kind):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["q4_k", "q6_k", "f16"])
-def test_packing_does_not_depend_on_the_order_of_threads(gpu, kind):  # noqa: F811
+def test_packing_does_not_depend_on_the_order_of_threads(gpu, kind):
     expected = Matrix(gpu, kind, 5, 512).bytes()
     for order in ORDERS:
         assert Matrix(gpu, kind, 5, 512, order=order).bytes() == expected
 
 
-def prepare(gpu, x, norm, n_columns: int, out_columns: int, is_integer: bool, order: int = 0):  # noqa: F811
+def prepare(gpu, x, norm, n_columns: int, out_columns: int, is_integer: bool, order: int = 0):
     """Rows x (n, pitch) -> halves (n, out_columns) and powers (n,)."""
     halves, powers = Guarded((len(x), out_columns), np.float16), Guarded(len(x))
     gpu.run(
@@ -177,7 +172,7 @@ def prepare(gpu, x, norm, n_columns: int, out_columns: int, is_integer: bool, or
 
 @pytest.mark.parametrize("is_integer", [False, True])
 @pytest.mark.parametrize("with_norm", [False, True])
-def test_rows_as_halves(gpu, with_norm, is_integer):  # noqa: F811
+def test_rows_as_halves(gpu, with_norm, is_integer):
     random = np.random.default_rng(1)
     n_columns, pitch, out_columns = 96 if is_integer else 90, 110, 128
     x = random.standard_normal((5, pitch), dtype=np.float32) * np.float32([[1], [1e-6], [1e9], [0], [3e37]])
@@ -196,7 +191,7 @@ def test_rows_as_halves(gpu, with_norm, is_integer):  # noqa: F811
     assert (np.abs(found - exact) <= np.abs(exact) * 2**-10.9 + powers[:, None] * 2**-24).all()
 
 
-def test_preparing_does_not_depend_on_the_order_of_threads(gpu):  # noqa: F811
+def test_preparing_does_not_depend_on_the_order_of_threads(gpu):
     x = np.random.default_rng(2).standard_normal((2, 600), dtype=np.float32)
     norm = floats(np.ones(600))
     expected = [part.copy() for part in prepare(gpu, x, norm, 600, 640, True)]
@@ -205,7 +200,7 @@ def test_preparing_does_not_depend_on_the_order_of_threads(gpu):  # noqa: F811
             np.testing.assert_array_equal(found, before)
 
 
-def test_rows_normed(gpu):  # noqa: F811
+def test_rows_normed(gpu):
     x = np.random.default_rng(3).standard_normal((3, 700), dtype=np.float32)
     norm, out = np.random.default_rng(4).uniform(0.5, 1.5, 600).astype(np.float32), Guarded((3, 650))
     gpu.run("norm_rows", 3, floats(x), floats(norm), out, 600, 700, 650, EPSILON, shared_bytes=128)
@@ -216,7 +211,7 @@ def test_rows_normed(gpu):  # noqa: F811
 class ManyProducts:
     """A matrix and many rows of activations, as the planner has them multiplied."""
 
-    def __init__(self, gpu, kind: str, n_rows: int, n_columns: int, n_tokens: int):  # noqa: F811
+    def __init__(self, gpu, kind: str, n_rows: int, n_columns: int, n_tokens: int):
         random = np.random.default_rng(n_tokens)
         self.gpu, self.kind, self.n_tokens = gpu, kind, n_tokens
         self.matrix = Matrix(gpu, kind, n_rows, n_columns)
@@ -274,13 +269,13 @@ class ManyProducts:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_matrix_times_many_rows(gpu, kind):  # noqa: F811
+def test_a_matrix_times_many_rows(gpu, kind):
     product = ManyProducts(gpu, kind, 133, width_of(kind, 96), 17)
     product.check(product.run())
 
 
 @pytest.mark.parametrize("kind", ["q4_0", "f16"])
-def test_many_rows_with_bias_what_was_there_and_gates(gpu, kind):  # noqa: F811
+def test_many_rows_with_bias_what_was_there_and_gates(gpu, kind):
     product = ManyProducts(gpu, kind, 38, 96, 3)
     product.check(product.run(with_bias=True), with_bias=True)
     product.check(product.run(with_bias=True, mode=ADD), with_bias=True, mode=ADD)
@@ -290,12 +285,12 @@ def test_many_rows_with_bias_what_was_there_and_gates(gpu, kind):  # noqa: F811
 @pytest.mark.slow
 @pytest.mark.parametrize("n_tokens", [1, 128, 200])
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_tiles_of_a_product(gpu, kind, n_tokens):  # noqa: F811
+def test_all_tiles_of_a_product(gpu, kind, n_tokens):
     product = ManyProducts(gpu, kind, 1003, width_of(kind, 224), n_tokens)
     product.check(product.run(with_bias=True, mode=ADD), with_bias=True, mode=ADD)
 
 
-def test_many_rows_do_not_depend_on_the_order_of_threads(gpu):  # noqa: F811
+def test_many_rows_do_not_depend_on_the_order_of_threads(gpu):
     product = ManyProducts(gpu, "q8_0", 40, 160, 20)
     expected = product.run()
     for order in ORDERS:
