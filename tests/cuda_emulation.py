@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,8 +143,25 @@ def width_of(kind: str, n: int) -> int:
     return -(-n // block_values) * block_values
 
 
-def open_model(path, device: str, context: int = 512, n_sequences: int = 1, kv_type: str = "f16"):
+def open_model(path, device: str, context: int = 512, n_sequences: int = 2, kv_type: str = "f16"):
     """What load() makes, on one device."""
     from edgellama.model import Model
 
     return Model(path, 1, context, kv_type, True, n_sequences, None, device=device)
+
+
+def small_model(path: Path, type_name: str, n_layers: int) -> Path:
+    """Random weights in the least sizes that all formats can have."""
+    from bench.synthesize import Shape, synthesize
+
+    return synthesize(Shape("small", 256, n_layers, 4, 2, 256, 300, tied=False), type_name, path)
+
+
+def exact_logits(path, ids: list[int]) -> np.ndarray:
+    """Of every position, by the reference interpreter without rounding of activations."""
+    from edgellama.reference import ReferenceMachine
+
+    with open_model(path, "cpu") as model:
+        model.pages.reserve(0, len(ids))
+        model.frame.fill(ids, np.arange(len(ids)), np.zeros(len(ids), int), np.arange(len(ids)))
+        return ReferenceMachine(model.machine.program, model.frame, quantize_activations=False).run()
