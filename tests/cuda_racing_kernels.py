@@ -1,8 +1,8 @@
 """Two kernels for the tests of the emulator: they differ by a barrier, without which the second is wrong."""
 
 from edgellama.compiler.entry import device
-from edgellama.cuda.kernels.launch import I, kernel
-from edgellama.cuda.thread import (
+from edgellama.cuda.kernels.launch import kernel
+from edgellama.cuda.simt.thread import (
     block_barrier,
     load_f32,
     shared_load_f32,
@@ -25,19 +25,19 @@ def receive(out):
     store_f32(out + 4 * thread_index(), shared_load_f32(shared_memory() + 4 * before))
 
 
-@kernel(I, I)
+@kernel(INT, INT)
 def pass_on(x, out):
     send(x)
     block_barrier()
     receive(out)
 
 
-@kernel(I, I)
+@kernel(INT, INT)
 def pass_on_too_early(x, out):
     send(x)
     receive(out)
 
 
-@kernel(I, I)
+@kernel(INT, INT)
 def send_too_much(x, out):
     shared_store_f32(shared_memory() + 4 * (thread_index() + 8), load_f32(x))

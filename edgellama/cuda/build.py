@@ -15,10 +15,8 @@ from ..errors import EdgellamaError
 from . import architecture
 from .architecture import ARCHITECTURES, EMULATED, Architecture
 
-KERNELS = tuple(
-    f"edgellama.cuda.kernels.{name}"
-    for name in ("matvec", "gemm", "prepare", "attention_decode", "attention_prefill", "rows", "pack", "choose")
-)
+_MODULES = "matvec gemm prepare norms activations attention_decode attention_prefill rows pack choose"
+KERNELS = tuple(f"edgellama.cuda.kernels.{name}" for name in _MODULES.split())
 EMULATOR = "edgellama.cuda.simt.emulated_schedule"
 EMULATOR_SYMBOLS = {"getcontext", "makecontext", "swapcontext", "pow", "exp2", "exp2f", "sqrt"}
 COMMON = "common"

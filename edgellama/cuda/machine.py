@@ -189,7 +189,7 @@ class CudaMachine:
 
     def _allocate_buffers(self) -> dict[Buffer, int]:
         """Those of floats; the GPU needs no others. All in one piece of memory."""
-        buffers = [item for item in self.program.buffers() if item.kind == FLOATS and not item.private]
+        buffers = [item for item in self.program.buffers() if item.kind == FLOATS]
         ends, end = {}, 0
         for item in buffers:
             n_rows = self.frame.max_tokens if item.extent == ops.TOKENS else self.frame.max_rows
@@ -231,7 +231,7 @@ class CudaMachine:
         n_gathers = sum(op.spec is ops.GATHER for op in head)
         self._gather_steps = many.plan(head[:n_gathers])
         self._many_rows_head = many.plan(head[n_gathers:])
-        self._hidden_steps = many.norm_rows(self.program.hidden, self._hidden.address)
+        self._hidden_steps = many.hidden_rows(self.program.hidden, self._hidden.address)
         one_row = Planner(self.program, self._places(self._many_frame), is_one=True)
         self._one_row_head = one_row.plan(head[n_gathers:])
         self._raise_shared_memory()

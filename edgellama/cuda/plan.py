@@ -21,6 +21,9 @@ FEW_TOKENS = 8  # up to here each token's attention is a row of blocks of its ow
 SEGMENT = 64
 MATVEC_THREADS, GEMM_THREADS, GEMM_TOKENS, GEMM_ROWS, GEMM_SHARED_BYTES = 512, 256, 128, 128, 65536
 ATTENTION_THREADS, PREFILL_THREADS = 256, 128
+ATTENTION_SIZES = (
+    "pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes", "window",
+)  # fmt: skip
 
 
 class Counts(NamedTuple):
@@ -93,6 +96,7 @@ class Planner:
         self._sources: dict = {}  # buffer -> Source
         self._prepared: tuple | None = None  # what the halves hold
         self._rope: Op | None = None
+        self._folded = _folded_norms(program)
 
     def plan(self, program_ops: list[Op]) -> list[Step]:
         """The steps of these ops; those of earlier calls are known to it."""
@@ -130,13 +134,47 @@ class Planner:
         matrix = self.places.matrices[op.operands["table"]]
         values = [
             *_matrix_values(matrix), self.places.frame["token_ids"], self.address(op.operands["out"]),
-            op.integers["width"], matrix.n_blocks,
+            op.integers["width"], matrix.n_blocks, op.floats["scale"],
         ]  # fmt: skip
         rows = -(-matrix.n_blocks // 128)
         self._add(f"embed_{matrix.kind}", values, 128, lambda counts: (counts.n_tokens, rows, 1))
 
+    def _add_positions(self, op: Op) -> None:
+        x, table = self.address(op.operands["x"]), self.address(op.operands["table"])
+        self._per_row("add_positions", [x, table, self.places.frame["positions"], op.integers["width"]], op.extent)
+
     def _rmsnorm(self, op: Op) -> None:
-        self._sources[op.operands["out"]] = Source(op.operands["x"], op.operands["weight"], op.floats["epsilon"])
+        """Part of the products that read it, where only products do."""
+        source = Source(op.operands["x"], op.operands["weight"], op.floats["epsilon"])
+        if op in self._folded:
+            self._sources[op.operands["out"]] = source
+        else:
+            self._norm_rows(source, self.address(op.operands["out"]), op.operands["out"].buffer.width, op.extent)
+            self._sources.pop(op.operands["out"], None)
+
+    def _add_rmsnorm(self, op: Op) -> None:
+        source, out = Source(op.operands["x"], op.operands["weight"], op.floats["epsilon"]), op.operands["out"]
+        self._norm_rows(source, self.address(out), out.buffer.width, op.extent, adds=1)
+
+    def _norm_rows(self, source: Source, out: int, out_pitch: int, extent: int, adds: int = 0) -> None:
+        x = self._resolve(source).view
+        values = [self.address(x), self.address(source.norm), out, x.width, x.buffer.width, out_pitch, adds]
+        self._per_row("norm_rows", [*values, source.epsilon], extent, shared_bytes=128)
+
+    def _layernorm(self, op: Op) -> None:
+        x, out = self._resolve(Source(op.operands["x"], None, 0.0)).view, op.operands["out"]
+        addresses = [self.address(item) for item in (x, op.operands["weight"], op.operands["bias"], out)]
+        sizes = [op.integers["width"], x.buffer.width, out.buffer.width, op.floats["epsilon"]]
+        self._per_row("layer_norm", [*addresses, *sizes], op.extent, shared_bytes=128)
+        self._sources.pop(out, None)
+
+    def _activate(self, op: Op) -> None:
+        sizes = [op.integers[name] for name in ("pitch", "width", "activation")]
+        self._per_row("activate", [self.address(op.operands["x"]), *sizes], op.extent)
+
+    def _soft_cap(self, op: Op) -> None:
+        sizes = [op.integers[name] for name in ("pitch", "width")]
+        self._per_row("soft_cap", [self.address(op.operands["x"]), *sizes, op.floats["cap"]], op.extent)
 
     def _quantize(self, op: Op) -> None:
         x = op.operands["x"]
@@ -155,7 +193,7 @@ class Planner:
         self._per_row("gather", values, LOGIT_ROWS)
 
     def _multiply_silu(self, op: Op) -> None:
-        counts = [op.integers[name] for name in ("pitch", "out_pitch", "width")]
+        counts = [op.integers[name] for name in ("pitch", "out_pitch", "width", "activation")]
         views = [self.address(op.operands[name]) for name in ("gate_up", "out")]
         self._per_row("multiply_silu", [*views, *counts], op.extent)
 
@@ -224,8 +262,10 @@ class Planner:
         if self.is_one:
             return
         names = ("pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes", "n_pairs")
-        addresses = [self.address(op.operands[name]) for name in ("qkv", "table", "keys", "values")]
+        operands = ("qkv", "table", "keys", "values", "query_norm", "key_norm")
+        addresses = [self.address(op.operands[name]) for name in operands]
         values = [*addresses, self.places.frame["cache_rows"], *(op.integers[name] for name in (*names, "pairing"))]
+        values.append(op.floats["epsilon"])
         n_heads = op.integers["n_heads"] + 2 * op.integers["n_kv_heads"]
         self._add("rope_store", values, 256, lambda counts: (counts.n_tokens, n_heads, 1))
 
@@ -237,14 +277,16 @@ class Planner:
             self.steps[-1].needed = lambda counts: counts.n_tokens > FEW_TOKENS
 
     def _attention_decode(self, op: Op) -> None:
-        frame, n = self.places.frame, op.integers
-        addresses = [self.address(op.operands["qkv"]), self.address(self._rope.operands["table"])]
-        addresses += [self.address(op.operands[name]) for name in ("keys", "values", "out")]
+        frame, n, rope = self.places.frame, op.integers, self._rope
+        addresses = [self.address(op.operands["qkv"]), self.address(rope.operands["table"])]
+        addresses += [self.address(op.operands[name]) for name in ("keys", "values")]
+        addresses += [self.address(rope.operands[name]) for name in ("query_norm", "key_norm")]
+        addresses += [self.address(op.operands[name]) for name in ("slopes", "out")]
         addresses += [self.places.parts, self.places.counters]
         addresses += [frame[name] for name in ("slots", "cache_rows", "visible", "page_table")]
-        names = ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes")
-        values = [*addresses, self.places.pages_per_slot, *(n[name] for name in names)]
-        values += [self._rope.integers["n_pairs"], self._rope.integers["pairing"], int(self.is_one), op.floats["scale"]]
+        values = [*addresses, self.places.pages_per_slot, *(n[name] for name in ATTENTION_SIZES)]
+        values += [rope.integers["n_pairs"], rope.integers["pairing"], int(self.is_one), rope.floats["epsilon"]]
+        values += [op.floats["scale"], op.floats["soft_cap"]]
         group, width = n["n_heads"] // n["n_kv_heads"], -(-n["value_dim"] // 16) * 16
         shared = 2 * SEGMENT * (n["key_dim"] + width) + group * (4 * n["key_dim"] + 4 * SEGMENT + 4 * width + 16)
         parts = attention_parts(self.places.n_multiprocessors, n["n_kv_heads"], self.places.pages_per_slot)
@@ -253,10 +295,10 @@ class Planner:
 
     def _attention_prefill(self, op: Op) -> None:
         frame, n = self.places.frame, op.integers
-        addresses = [self.address(op.operands[name]) for name in ("qkv", "keys", "values", "out")]
+        addresses = [self.address(op.operands[name]) for name in ("qkv", "keys", "values", "slopes", "out")]
         addresses += [frame[name] for name in ("tiles", "slots", "visible", "page_table")]
-        names = ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes")
-        values = [*addresses, self.places.pages_per_slot, *(n[name] for name in names), op.floats["scale"]]
+        values = [*addresses, self.places.pages_per_slot, *(n[name] for name in ATTENTION_SIZES)]
+        values += [op.floats["scale"], op.floats["soft_cap"]]
         padded, chunks = -(-n["key_dim"] // 16) * 16, -(-n["value_dim"] // 64)
         shared = 64 * (2 * padded + 16) + 128 * padded + 64 * 144
         n_heads = n["n_heads"]
@@ -264,14 +306,40 @@ class Planner:
             "attention_prefill", values, PREFILL_THREADS, lambda counts: (counts.n_tiles, n_heads, chunks), shared
         )
 
-    def norm_rows(self, hidden: View, out: int) -> list[Step]:
-        """The steps that write a norm's result to memory; its op must have been planned."""
+    def hidden_rows(self, hidden: View, out: int) -> list[Step]:
+        """The steps that write what the output matrix is applied to to memory; its norm must have been planned."""
         self.steps = []
-        source = self._resolve(self._sources[hidden])
-        width, x = hidden.width, source.view
-        values = [self.address(x), self.address(source.norm), out, width, x.buffer.width, width, source.epsilon]
-        self._per_row("norm_rows", values, LOGIT_ROWS, shared_bytes=128)
+        source = self._sources.get(hidden, Source(hidden, None, 0.0))
+        self._norm_rows(source, out, hidden.width, LOGIT_ROWS)
         return self.steps
+
+
+def _folded_norms(program: Program) -> set[Op]:
+    """The RMS norms that only products read, and whose x stays as it is until the last of them has ended."""
+    found = set()
+    for index, op in enumerate(program.ops):
+        if op.spec is ops.RMSNORM:
+            readers = _readers(program, index)
+            last = max((end for start in readers for end in _readers(program, start)), default=index)
+            is_for_products = all(program.ops[place].spec in (ops.QUANTIZE, ops.PANEL) for place in readers)
+            if is_for_products and not _is_written(op.operands["x"], program.ops[index + 1 : last + 1]):
+                found.add(op)
+    return found
+
+
+def _readers(program: Program, index: int) -> list[int]:
+    """Numbers of the ops that read an op's result before another op writes its place."""
+    out, found = program.ops[index].operands["out"], []
+    for place, op in enumerate(program.ops[index + 1 :], index + 1):
+        if any(view.overlaps(out) for view in op.touched("r")):
+            found.append(place)
+        if _is_written(out, [op]):
+            break
+    return found
+
+
+def _is_written(view: View, program_ops: list[Op]) -> bool:
+    return any(written.overlaps(view) for op in program_ops for written in op.touched("w"))
 
 
 def attention_parts(n_multiprocessors: int, n_kv_heads: int, pages_per_slot: int) -> int:

@@ -16,6 +16,7 @@ from ..simt.thread import (
     block_index_z,
     block_threads,
     commit_copies,
+    constant_f32,
     copy_async,
     exp2,
     fence,
@@ -38,10 +39,11 @@ from ..simt.thread import (
     wait_for_previous,
 )
 from ..simt.vectors import fma, half_of_bits, larger, pack_two
+from .activations import capped
 from .launch import FLOAT, INT, kernel
 from .matvec import LOG2_E, ZERO
 from .reduce import warp_max, warp_sum
-from .rows import head_page, key_place, rotated
+from .rows import head_factor, head_page, key_place, rotated
 
 SEGMENT = 64
 THREADS = 256
@@ -58,25 +60,30 @@ def copy_bytes(target, source, n_bytes):
 
 
 @device
-def load_queries(qkv, table, queries, group, head, key_dim, n_pairs, pairing, fused, scale):
-    """float32 [group][key_dim], times the scale of scores in powers of two."""
-    index = thread_index()
-    while index < group * key_dim:
-        member = index // key_dim
-        vector, dimension = qkv + 4 * (head * group + member) * key_dim, index - member * key_dim
-        value = rotated(vector, table, dimension, n_pairs, pairing) if fused != 0 else load_f32(vector + 4 * dimension)
-        shared_store_f32(queries + 4 * index, value * scale * LOG2_E)
-        index += block_threads()
+def load_queries(qkv, table, queries, group, head, key_dim, n_pairs, pairing, norm, epsilon, fused, scale):
+    """float32 [group][key_dim], times the scale of scores in powers of two; one warp a query head."""
+    member = thread_index() >> 5
+    while member < group:
+        vector, dimension = qkv + 4 * (head * group + member) * key_dim, thread_index() & 31
+        factor = head_factor(vector, norm if fused != 0 else 0, key_dim, epsilon)
+        while dimension < key_dim:
+            value = load_f32(vector + 4 * dimension)
+            if fused != 0:
+                value = rotated(vector, table, dimension, n_pairs, pairing, norm, factor)
+            shared_store_f32(queries + 4 * (member * key_dim + dimension), value * scale * LOG2_E)
+            dimension += 32
+        member += block_threads() >> 5
 
 
 @device
 def insert_new(qkv, table, keys, values, page_keys, page_values, slot, row, sizes):
     """The token's own key and value: to the segment in shared memory (at position `slot` of it) and to the cache."""
-    head, n_heads, n_kv_heads, key_dim, value_dim, width, n_pairs, pairing = sizes
+    head, n_heads, n_kv_heads, key_dim, value_dim, width, n_pairs, pairing, norm, epsilon = sizes
     dimension = thread_index()
     vector = qkv + 4 * (n_heads + head) * key_dim
+    factor = head_factor(vector, norm, key_dim, epsilon)
     while dimension < key_dim:
-        code = pack_two(rotated(vector, table, dimension, n_pairs, pairing), ZERO)
+        code = pack_two(rotated(vector, table, dimension, n_pairs, pairing, norm, factor), ZERO)
         shared_store_u16(keys + key_place(key_dim, slot, dimension), code)
         store_u16(page_keys + key_place(key_dim, row & 255, dimension), code)
         dimension += block_threads()
@@ -89,8 +96,19 @@ def insert_new(qkv, table, keys, values, page_keys, page_values, slot, row, size
 
 
 @device
-def score_segment(queries, keys, scores, group, key_dim, start, begin, end):
+def biased(score, distance, cap, slopes, head):
+    """A score in powers of two with the cap and the slope that a layer may have; `distance`: to the key, 0 or less."""
+    if cap > ZERO:
+        score = capped(score / LOG2_E, cap) * LOG2_E
+    if slopes != 0:
+        score = fma(constant_f32(slopes + 4 * head) * LOG2_E, float32(distance), score)
+    return score
+
+
+@device
+def score_segment(queries, keys, scores, group, key_dim, start, begin, end, bias):
     """scores [group][SEGMENT] in powers of two; the lowest for what is not visible."""
+    cap, slopes, first_head = bias
     index = thread_index()
     while index < group * SEGMENT:
         member, position = index // SEGMENT, index % SEGMENT
@@ -101,7 +119,8 @@ def score_segment(queries, keys, scores, group, key_dim, start, begin, end):
             total = fma(shared_load_f32(query + 4 * dimension), half_of_bits(shared_load_u16(at)), total)
             other = fma(shared_load_f32(query + 4 * dimension + 4), half_of_bits(shared_load_u16(at + 32)), other)
         is_visible = start + position >= begin and start + position < end
-        shared_store_f32(scores + 4 * index, total + other if is_visible else LOWEST)
+        score = biased(total + other, start + position - (end - 1), cap, slopes, first_head + member)
+        shared_store_f32(scores + 4 * index, score if is_visible else LOWEST)
         index += block_threads()
 
 
@@ -203,16 +222,19 @@ def is_last(counter, n_parts, flag):
     return shared_load_i32(flag) != 0
 
 
-@kernel(*[INT] * 12, *[INT] * 11, FLOAT, threads=THREADS)
+@kernel(*[INT] * 15, *[INT] * 12, FLOAT, FLOAT, FLOAT, threads=THREADS)
 def attention_decode(
-    qkv, table, keys, values, out, parts, counters, slots, cache_rows, visible, page_table, pages_per_slot,
-    pitch, out_pitch, n_heads, n_kv_heads, key_dim, value_dim, key_bytes, value_bytes, n_pairs, pairing, fused, scale,
+    qkv, table, keys, values, query_norm, key_norm, slopes, out, parts, counters, slots, cache_rows, visible,
+    page_table, pages_per_slot, pitch, out_pitch, n_heads, n_kv_heads, key_dim, value_dim, key_bytes, value_bytes,
+    window, n_pairs, pairing, fused, epsilon, scale, cap,
 ):  # fmt: skip
     """out[t, h] for each token; blocks (parts of the positions, KV heads, tokens)."""
     start_next()
     wait_for_previous()
     part, head, token, n_parts = block_index(), block_index_y(), block_index_z(), n_blocks()
     begin, end = load_i32(visible + 8 * token), load_i32(visible + 8 * token + 4)
+    if window > 0:
+        begin = max(begin, end - window)
     segment, n_segments = begin // SEGMENT, (end + SEGMENT - 1) // SEGMENT
     n_parts = min(n_parts, n_segments - segment)
     if part >= n_parts:
@@ -233,7 +255,9 @@ def attention_decode(
     if thread_index() < group:
         shared_store_f32(states + STATE_BYTES * thread_index(), LOWEST)
         shared_store_f32(states + STATE_BYTES * thread_index() + 4, ZERO)
-    load_queries(vectors, angles, queries, group, head, key_dim, n_pairs, pairing, fused, scale)
+    load_queries(
+        vectors, angles, queries, group, head, key_dim, n_pairs, pairing, query_norm, epsilon, fused, scale
+    )  # fmt: skip
     segment += part
     while segment < n_segments:
         start = SEGMENT * segment
@@ -246,11 +270,12 @@ def attention_decode(
         wait_copies()
         block_barrier()
         if fused != 0 and segment == n_segments - 1:
-            sizes = (head, n_heads, n_kv_heads, key_dim, value_dim, width, n_pairs, pairing)
+            sizes = (head, n_heads, n_kv_heads, key_dim, value_dim, width, n_pairs, pairing, key_norm, epsilon)
             slot = end - 1 - start
             insert_new(vectors, angles, shared_keys, shared_values, page_keys, page_values, slot, row, sizes)
             block_barrier()
-        score_segment(queries, shared_keys, scores, group, key_dim, start, begin, end)
+        bias = (cap, slopes, head * group)
+        score_segment(queries, shared_keys, scores, group, key_dim, start, begin, end, bias)
         block_barrier()
         weigh_segment(scores, states, group)
         block_barrier()

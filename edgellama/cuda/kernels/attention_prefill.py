@@ -32,7 +32,7 @@ from ..simt.thread import (
     wait_for_previous,
 )
 from ..simt.vectors import first, fourth, larger, pack_two, second, third, vector4, words4, zero4
-from .attention_decode import LOWEST
+from .attention_decode import LOWEST, biased
 from .launch import FLOAT, INT, kernel
 from .matvec import LOG2_E, ZERO
 from .rows import head_page
@@ -103,8 +103,24 @@ def clear_value_tile(tile):
 
 
 @device
-def masked(scores, position, low_begin, low_end, high_begin, high_end):
+def with_bias(scores, position, low_end, high_end, bias):
+    """Caps and slopes, for layers that have them."""
+    cap, slopes, head = bias
+    if cap == ZERO and slopes == 0:
+        return scores
+    low, high = position - (low_end - 1), position - (high_end - 1)
+    return vector4(
+        biased(first(scores), low, cap, slopes, head),
+        biased(second(scores), low + 1, cap, slopes, head),
+        biased(third(scores), high, cap, slopes, head),
+        biased(fourth(scores), high + 1, cap, slopes, head),
+    )
+
+
+@device
+def masked(scores, position, low_begin, low_end, high_begin, high_end, bias):
     """A thread's four scores: two positions of the row lane / 4, and of the row 8 below."""
+    scores = with_bias(scores, position, low_end, high_end, bias)
     a = first(scores) if position >= low_begin and position < low_end else LOWEST
     b = second(scores) if position + 1 >= low_begin and position + 1 < low_end else LOWEST
     c = third(scores) if position >= high_begin and position < high_end else LOWEST
@@ -197,10 +213,10 @@ def store_result(out, dimension, value_dim, x, low_token, high_token, low_sum, h
             store_f32(out[1] + 4 * dimension + 4, fourth(x) / high_sum)
 
 
-@kernel(*[INT] * 9, *[INT] * 8, FLOAT, threads=THREADS)
+@kernel(*[INT] * 10, *[INT] * 9, FLOAT, FLOAT, threads=THREADS)
 def attention_prefill(
-    qkv, keys, values, out, tiles, slots, visible, page_table, pages_per_slot,
-    pitch, out_pitch, n_heads, n_kv_heads, key_dim, value_dim, key_bytes, value_bytes, scale,
+    qkv, keys, values, slopes, out, tiles, slots, visible, page_table, pages_per_slot,
+    pitch, out_pitch, n_heads, n_kv_heads, key_dim, value_dim, key_bytes, value_bytes, window, scale, cap,
 ):  # fmt: skip
     """out[t, h] for tiles (first token, count); blocks (tiles, heads, value_dim / 64)."""
     start_next()
@@ -219,7 +235,11 @@ def attention_prefill(
     high_visible = visible + 8 * (first_token + min(high_token, count - 1))
     low_begin, low_end = load_i32(low_visible), load_i32(low_visible + 4)
     high_begin, high_end = load_i32(high_visible), load_i32(high_visible + 4)
-    position = load_i32(visible + 8 * first_token) & ~(POSITIONS - 1)
+    begin = load_i32(visible + 8 * first_token)
+    if window > 0:
+        begin = max(begin, load_i32(visible + 8 * first_token + 4) - window)
+        low_begin, high_begin = max(low_begin, low_end - window), max(high_begin, high_end - window)
+    position, bias = begin & ~(POSITIONS - 1), (cap, slopes, head)
     end = load_i32(visible + 8 * (first_token + count - 1) + 4)
     load_query_tile(qkv, pitch, head, key_dim, padded, first_token, count, scale * LOG2_E, queries)
     clear_key_padding(key_dim, padded, tile_keys)
@@ -241,14 +261,14 @@ def attention_prefill(
         tile_queries = queries + 16 * warp * (2 * padded + 16)
         s0, s1, s2, s3, s4, s5, s6, s7 = score_tile(tile_queries, tile_keys, padded, lane)
         at = position + 2 * (lane & 3)
-        s0 = masked(s0, at, low_begin, low_end, high_begin, high_end)
-        s1 = masked(s1, at + 8, low_begin, low_end, high_begin, high_end)
-        s2 = masked(s2, at + 16, low_begin, low_end, high_begin, high_end)
-        s3 = masked(s3, at + 24, low_begin, low_end, high_begin, high_end)
-        s4 = masked(s4, at + 32, low_begin, low_end, high_begin, high_end)
-        s5 = masked(s5, at + 40, low_begin, low_end, high_begin, high_end)
-        s6 = masked(s6, at + 48, low_begin, low_end, high_begin, high_end)
-        s7 = masked(s7, at + 56, low_begin, low_end, high_begin, high_end)
+        s0 = masked(s0, at, low_begin, low_end, high_begin, high_end, bias)
+        s1 = masked(s1, at + 8, low_begin, low_end, high_begin, high_end, bias)
+        s2 = masked(s2, at + 16, low_begin, low_end, high_begin, high_end, bias)
+        s3 = masked(s3, at + 24, low_begin, low_end, high_begin, high_end, bias)
+        s4 = masked(s4, at + 32, low_begin, low_end, high_begin, high_end, bias)
+        s5 = masked(s5, at + 40, low_begin, low_end, high_begin, high_end, bias)
+        s6 = masked(s6, at + 48, low_begin, low_end, high_begin, high_end, bias)
+        s7 = masked(s7, at + 56, low_begin, low_end, high_begin, high_end, bias)
         low = larger(larger(low_of(s0), low_of(s1)), larger(low_of(s2), low_of(s3)))
         low = larger(low, larger(larger(low_of(s4), low_of(s5)), larger(low_of(s6), low_of(s7))))
         high = larger(larger(high_of(s0), high_of(s1)), larger(high_of(s2), high_of(s3)))

@@ -1,4 +1,4 @@
-"""Rows of activations as halves, the form in which products of many rows take them; and as floats, normed.
+"""Rows of activations as halves, the form in which products of many rows take them.
 
 A row is stored over a power of two that keeps its largest value near 1, so that no half overflows; the power is kept
 beside it. What an integer product would have rounded to int8 is rounded alike here.
@@ -55,18 +55,4 @@ def prepare(x, norm, out, powers, n_columns, pitch, out_columns, is_integer, eps
             inverse = LARGEST_CODE / most if most > ZERO else ZERO
             value = float32(round_to_int(value * inverse)) * (most * float32(1 / 127))
         store_u16(target + 2 * column, pack_two(value * inverse_power, ZERO) & 0xFFFF)
-        column += block_threads()
-
-
-@kernel(INT, INT, INT, INT, INT, INT, FLOAT, threads=THREADS)
-def norm_rows(x, norm, out, n_columns, pitch, out_pitch, epsilon):
-    """Row block_index() of x, normed, to out."""
-    start_next()
-    wait_for_previous()
-    row = block_index()
-    source, target = x + 4 * pitch * row, out + 4 * out_pitch * row
-    factor = norm_factor(source, norm, n_columns, epsilon, shared_memory())
-    column = thread_index()
-    while column < n_columns:
-        store_f32(target + 4 * column, activation(source, norm, factor, column, n_columns))
         column += block_threads()
