@@ -19,7 +19,7 @@ SHARED_ALIGNMENT = 128
 
 
 class Emulator:
-    """The kernels of one object. `seed`: another order of the threads for each, 0 for the order of their numbers."""
+    """The kernels of one object. `seed`: another order of threads and blocks for each, 0 for that of their numbers."""
 
     def __init__(self, item: KernelObject, seed: int = 0):
         import llvmlite.binding as llvm
@@ -45,12 +45,13 @@ class Emulator:
         """
         x, y, z = n_blocks if isinstance(n_blocks, tuple) else (n_blocks, 1, 1)
         block = _Block(self._engine.get_function_address(name + FIBER_SUFFIX), n_threads, shared_bytes, arguments)
-        for index_z in range(z):
-            for index_y in range(y):
-                for index_x in range(x):
-                    block.run(self._run, (index_x, index_y, index_z), x, self.seed)
-                    if not block.is_shared_memory_intact():
-                        raise RuntimeError(f"{name} wrote behind its {shared_bytes} bytes of shared memory")
+        numbers = np.arange(x * y * z)
+        if self.seed:
+            numbers = np.random.default_rng(self.seed).permutation(numbers)
+        for number in numbers.tolist():
+            block.run(self._run, (number % x, number // x % y, number // (x * y)), x, self.seed)
+            if not block.is_shared_memory_intact():
+                raise RuntimeError(f"{name} wrote behind its {shared_bytes} bytes of shared memory")
 
 
 def _word(value: float) -> int:
