@@ -34,8 +34,8 @@ ARCHITECTURES = {
     item.name: item
     for item in (
         Architecture("sm_90", _PTX, "sm_90", "+ptx78", (9, 0)),
-        Architecture("sm_80", _PTX, "sm_80", "+ptx71", (8, 0)),
-        Architecture("sm_75", _PTX, "sm_75", "+ptx71", (7, 5)),
+        Architecture("sm_80", _PTX, "sm_80", "+ptx74", (8, 0)),
+        Architecture("sm_75", _PTX, "sm_75", "+ptx74", (7, 5)),
     )
 }
 EMULATED = "emulated"
