@@ -19,7 +19,10 @@ SHARED_ALIGNMENT = 128
 
 
 class Emulator:
-    """The kernels of one object. `seed`: another order of threads and blocks for each, 0 for that of their numbers."""
+    """The kernels of one object. `seed`: another order of threads and blocks for each, 0 for that of their numbers.
+
+    With a seed, asynchronous copies come as late as they may, else at once.
+    """
 
     def __init__(self, item: KernelObject, seed: int = 0):
         import llvmlite.binding as llvm
@@ -45,6 +48,7 @@ class Emulator:
         """
         x, y, z = n_blocks if isinstance(n_blocks, tuple) else (n_blocks, 1, 1)
         block = _Block(self._engine.get_function_address(name + FIBER_SUFFIX), n_threads, shared_bytes, arguments)
+        block.delay_copies(self.seed != 0)
         numbers = np.arange(x * y * z)
         if self.seed:
             numbers = np.random.default_rng(self.seed).permutation(numbers)
@@ -82,6 +86,12 @@ class _Block:
         words[layout.ENTRY] = address
         for index, value in enumerate(arguments):
             words[layout.ARGUMENTS + index] = _word(value)
+
+    def delay_copies(self, are_late: bool) -> None:
+        """Whether asynchronous copies come when their thread waits for them, or at once."""
+        self.queues = _aligned(are_late * self.n_threads * layout.QUEUE_BYTES)
+        places = self.queues.ctypes.data + layout.QUEUE_BYTES * np.arange(self.n_threads)
+        self.fibers[:, layout.QUEUE] = places if are_late else 0
 
     def run(self, run_fibers, place: tuple[int, int, int], n_blocks: int, seed: int) -> None:
         self.shared[:] = 0xFF  # what no thread has written is no number

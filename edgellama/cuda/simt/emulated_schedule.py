@@ -1,14 +1,25 @@
 """The scheduler of emulated CUDA threads: it runs each fiber of some blocks until all have ended.
 
 Which fiber runs next is the order of their numbers, or with a seed an order that changes with every round: a missing
-barrier then shows as a wrong result.
+barrier then shows as a wrong result. Copies then come as late as they may.
 """
 
 from numba import int64, types
 
 from ...compiler.entry import device, entry
 from ...simd.memory import load_i64, store_i64
-from .emulated_layout import ARGUMENTS, CONTEXT, CONTEXT_BYTES, DONE, ENTRY, FIBER_WORDS, SCHEDULER, STACK_BYTES
+from .emulated_layout import (
+    ARGUMENTS,
+    COMMITTED,
+    CONTEXT,
+    CONTEXT_BYTES,
+    DONE,
+    ENTRY,
+    FIBER_WORDS,
+    PENDING,
+    SCHEDULER,
+    STACK_BYTES,
+)
 from .emulated_thread import set_fiber
 
 _getcontext = types.ExternalFunction("getcontext", types.int32(types.int64))
@@ -30,7 +41,8 @@ def make_fibers(fibers, n, contexts, stacks, scheduler):
         _makecontext(context, load_i64(mine + 8 * ENTRY), 1, mine)
         store_i64(mine + 8 * CONTEXT, context)
         store_i64(mine + 8 * SCHEDULER, scheduler)
-        store_i64(mine + 8 * DONE, 0)
+        for word in (DONE, PENDING, COMMITTED):
+            store_i64(mine + 8 * word, 0)
 
 
 @entry(types.void(types.int64, types.int64, types.int64, types.int64, types.int64, types.int64))

@@ -19,10 +19,13 @@ from .emulated_layout import (
     BLOCK_Y,
     BLOCK_Z,
     BLOCKS,
+    COMMITTED,
     CONTEXT,
     EXCHANGE,
     EXCHANGE_BYTES,
     LANES,
+    PENDING,
+    QUEUE,
     SCHEDULER,
     SHARED,
     THREAD,
@@ -222,8 +225,36 @@ shared_store_words, shared_store_floats = store_words, make_store(f32x4, 16)
 
 
 @device
+def _set_word(index, value):
+    memory.store_i64(fiber() + 8 * index, value)
+
+
+@device
 def copy_async(target, source):
-    store_words(target, load_words(source))
+    """At once, or as late as it may be: either can show what does not wait."""
+    queue, n = _word(QUEUE), _word(PENDING)
+    if queue == 0:
+        store_words(target, load_words(source))
+    else:
+        memory.store_i64(queue + 16 * n, target)
+        memory.store_i64(queue + 16 * n + 8, source)
+        _set_word(PENDING, n + 1)
+
+
+@device
+def commit_copies():
+    _set_word(COMMITTED, _word(PENDING))
+
+
+@device
+def wait_copies():
+    """Those that were not committed are lost, as a kernel may not rely on them."""
+    at = _word(QUEUE)
+    for _ in range(_word(COMMITTED)):
+        store_words(memory.load_i64(at), load_words(memory.load_i64(at + 8)))
+        at += 16
+    _set_word(PENDING, 0)
+    _set_word(COMMITTED, 0)
 
 
 @device
@@ -231,7 +262,7 @@ def _nothing():
     pass
 
 
-commit_copies = wait_copies = wait_for_previous = start_next = fence = _nothing
+wait_for_previous = start_next = fence = _nothing
 
 
 @device
