@@ -1,15 +1,18 @@
-"""Two kernels for the tests of the emulator: they differ by a barrier, without which the second is wrong."""
+"""Kernels for the tests of the emulator: of two each, the second lacks what the first needs to be right."""
 
 from edgellama.compiler.entry import device
-from edgellama.cuda.kernels.launch import kernel
+from edgellama.cuda.kernels.launch import INT, kernel
 from edgellama.cuda.simt.thread import (
     block_barrier,
+    commit_copies,
+    copy_async,
     load_f32,
     shared_load_f32,
     shared_memory,
     shared_store_f32,
     store_f32,
     thread_index,
+    wait_copies,
 )
 
 
@@ -35,6 +38,29 @@ def pass_on(x, out):
 @kernel(INT, INT)
 def pass_on_too_early(x, out):
     send(x)
+    receive(out)
+
+
+@device
+def send_by_copies(x):
+    if thread_index() & 3 == 0:
+        copy_async(shared_memory() + 4 * thread_index(), x + 4 * thread_index())
+
+
+@kernel(INT, INT)
+def copy_on(x, out):
+    send_by_copies(x)
+    commit_copies()
+    wait_copies()
+    block_barrier()
+    receive(out)
+
+
+@kernel(INT, INT)
+def copy_on_too_early(x, out):
+    send_by_copies(x)
+    commit_copies()
+    block_barrier()
     receive(out)
 
 

@@ -1,4 +1,4 @@
-"""What LLVM makes of the CUDA kernels for each generation of GPUs, read from its PTX; ptxas, where it is, assembles it."""
+"""What LLVM makes of the CUDA kernels for each generation of GPUs, read from its PTX; ptxas assembles it, if there."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The emulator of CUDA threads: it finds a missing barrier, and writes behind shared memory."""
+"""The emulator of CUDA threads finds a missing barrier, a copy nobody waits for, and writes behind shared memory."""
 
 from pathlib import Path
 
@@ -36,15 +36,17 @@ def passed_on(emulator: Emulator, name: str, order: int) -> bool:
     """Whether every thread received what the one before sent."""
     x, out = np.arange(N_THREADS), Guarded(N_THREADS)
     source = floats(x)
+    assert source.address % 16 == 0
     emulator.seed = order
     emulator.launch(name, 1, N_THREADS, 4 * N_THREADS, [source.address, out.address])
     return np.array_equal(out.check(), np.maximum(x - 1, 0))
 
 
-def test_a_missing_barrier_shows(racing):
-    assert passed_on(racing, "pass_on_too_early", 0), "in the order of the threads nothing is wrong"
-    assert not any(passed_on(racing, "pass_on_too_early", order) for order in ORDERS)
-    assert all(passed_on(racing, "pass_on", order) for order in (0, *ORDERS))
+@pytest.mark.parametrize("name", ["pass_on", "copy_on"], ids=["barrier", "copy"])
+def test_what_is_missing_shows(racing, name):
+    assert passed_on(racing, f"{name}_too_early", 0), "in the order of the threads nothing is wrong"
+    assert not any(passed_on(racing, f"{name}_too_early", order) for order in ORDERS)
+    assert all(passed_on(racing, name, order) for order in (0, *ORDERS))
 
 
 def test_writes_behind_shared_memory_show(racing):
