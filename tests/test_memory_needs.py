@@ -209,9 +209,11 @@ def test_limits_of_the_process_leave_room():
     assert 6 << 30 < found["RLIMIT_AS"] < 8 << 30 and 900 << 20 < found["RLIMIT_DATA"] < 1 << 30
 
 
-def test_a_control_groups_limit_counts(monkeypatch):
-    monkeypatch.setattr(system, "cgroup_memory_room_bytes", lambda: 123_456_789)
-    assert rooms(1)[0].n_bytes == min(123_456_789, system.available_memory_bytes())
+def test_what_the_system_says_counts_unless_a_number_is_given(monkeypatch):
+    monkeypatch.setattr(system, "available_memory_bytes", lambda: 123_456_789)
+    assert rooms(1)[0].n_bytes == 123_456_789
+    monkeypatch.setenv("EDGELLAMA_MEMORY", "64M")
+    assert rooms(1)[0].n_bytes == 64 << 20
 
 
 def test_fewer_compilations_at_once_where_memory_is_short(monkeypatch):

@@ -9,7 +9,6 @@ from edgellama import memory_needs, system
 from edgellama.errors import EdgellamaError
 from edgellama.memory_needs import LoadOptions, MemoryNeeds, Room
 from edgellama.memory_offers import MemoryShortageError, find_offers
-from edgellama.model import Model
 
 
 @pytest.mark.parametrize("text", ["much", "0", "-1G", "1.5G", "3T", "G", "²G"])
@@ -82,7 +81,7 @@ def test_memory_that_is_refused_after_all_is_a_sentence(synthetic_model, monkeyp
 
 def test_nothing_is_packed_before_the_check(synthetic_model, monkeypatch):
     monkeypatch.setenv("EDGELLAMA_MEMORY", "50M")
-    monkeypatch.setattr("edgellama.model._load_kernels", lambda progress: pytest.fail("kernels were loaded"))
+    monkeypatch.setattr("edgellama.compiler.load_kernels", lambda *_: pytest.fail("kernels were loaded"))
     monkeypatch.setattr(system, "allocate", lambda *_, **__: pytest.fail("memory was taken"))
     with pytest.raises(MemoryShortageError):
-        Model(synthetic_model("q4_0"), 1, None, "f16", True, 1, None)
+        edgellama.load(synthetic_model("q4_0"))
