@@ -1,6 +1,7 @@
 """Where threads go on recorded trees of big and little cores, and why: a simulation of how they share an op's units."""
 
 import itertools
+import math
 import os
 import random
 import statistics
@@ -82,11 +83,9 @@ def test_a_quota_leaves_the_big_cores(places, limit, prefill, decode):
 def test_the_control_groups_quota_is_that_limit(tmp_path, monkeypatch):
     tree = rk3588_board() | {"proc/self/cgroup": "0::/app", "sys/fs/cgroup/app/cpu.max": "250000 100000"}
     root = write_tree(tmp_path, tree)
-    quota = system.cpu_quota(root)
-    monkeypatch.setattr(system, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(system, "usable_cpus", lambda: list(range(8)))
+    monkeypatch.setattr(system, "default_worker_limit", lambda: math.floor(system.cpu_quota(root)))
     found = Places.of(read_topology(root / "sys/devices/system/cpu"), range(8))
-    assert (quota, found.prefill().threads) == (2.5, 2)
+    assert (found.limit, found.prefill()) == (2, Placement(2, BIG_OF_8))
 
 
 def test_systems_that_bind_no_threads_get_numbers_only(places):
@@ -172,6 +171,7 @@ def test_a_system_that_refuses_to_bind_threads_runs_them_anywhere(synthetic_mode
 
 def test_doctor_shows_the_classes_of_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(system, "usable_cpus", lambda: list(range(8)))
+    monkeypatch.setattr(system, "default_worker_limit", lambda: 8)
     monkeypatch.setattr(system, "cpu_quota", lambda root=None: None)
     found = processor.check_processor(write_tree(tmp_path, rk3588_board()))
     lines = found.text.splitlines()
