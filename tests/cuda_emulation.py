@@ -145,9 +145,9 @@ def width_of(kind: str, n: int) -> int:
 
 def open_model(path, device: str, context: int = 512, n_sequences: int = 2, kv_type: str = "f16"):
     """What load() makes, on one device."""
-    from edgellama.model import Model
+    from edgellama import load
 
-    return Model(path, 1, context, kv_type, True, n_sequences, None, device=device)
+    return load(path, device, threads=1, context=context, kv_type=kv_type, sequences=n_sequences - 1)
 
 
 def small_model(path: Path, type_name: str, n_layers: int) -> Path:

@@ -14,11 +14,12 @@ from kernel_harness import Guarded
 from edgellama.cuda import plan
 from edgellama.cuda.device_frame import _tiles
 from edgellama.frame import PAGE_POSITIONS
+from edgellama.op_functions import attended, rms_normalized, rotated, round_f16
 from edgellama.ops import ADJACENT, HALF_SPLIT
 from edgellama.program import AttentionShape
-from edgellama.reference import attended, rotated, round_f16
 
 N_PAGES, PAGES_PER_SLOT = 9, 4
+EPSILON = 1e-5
 UNUSED = 1000.0  # in the cache where nothing was stored: finite, as the machine's cache always is, and easily seen
 
 
@@ -114,22 +115,32 @@ def test_the_order_of_sizes():
     assert list(shape_of(64, 1).sizes()) == names
 
 
+def normed_heads(heads: np.ndarray, norm: np.ndarray | None) -> np.ndarray:
+    return heads if norm is None else rms_normalized(heads, norm, EPSILON)
+
+
+@pytest.mark.parametrize("with_norms", [False, True])
 @pytest.mark.parametrize("pairing", [ADJACENT, HALF_SPLIT])
 @pytest.mark.parametrize(
-    ("shape", "n_pairs"), [(shape_of(64, 2), 32), (shape_of(96, 1, value_dim=40), 20), (shape_of(256, 4), 128)]
+    ("shape", "n_pairs"),
+    [(shape_of(64, 2), 32), (shape_of(96, 1, value_dim=40), 20), (shape_of(256, 4), 128), (shape_of(64, 1), 0)],
 )
-def test_rotation_into_the_cache(gpu, shape, n_pairs, pairing):
+def test_rotation_into_the_cache(gpu, shape, n_pairs, pairing, with_norms):
     step = Step(shape, np.array([0, 0, 0, 1]), np.array([254, 255, 256, 17]))
     cache, table = Cache(shape), step.table(n_pairs)
     queries, keys, values = (part.copy() for part in step.heads())
+    norms = (None, None)
+    if with_norms:
+        norms = np.random.default_rng(9).uniform(0.5, 1.5, (2, shape.key_dim)).astype(np.float32)
+    queries, keys = normed_heads(queries, norms[0]), normed_heads(keys, norms[1])
     rows = np.concatenate(
         [cache.rows(slot, [position]) for slot, position in zip(step.slots, step.positions, strict=True)]
     )
     qkv, before = floats(step.qkv), cache.keys.values.copy()
     blocks = (step.n, shape.n_heads + 2 * shape.n_kv_heads, 1)
     gpu.run(
-        "rope_store", blocks, qkv, floats(table), cache.keys, cache.values, words(rows), step.pitch,
-        *sizes_of(shape), n_pairs, pairing,
+        "rope_store", blocks, qkv, floats(table), cache.keys, cache.values, *map(given, norms), words(rows),
+        step.pitch, *sizes_of(shape), n_pairs, pairing, EPSILON,
     )  # fmt: skip
     width = step.widths[0]
     found = qkv.values[:, :width].reshape(queries.shape)
@@ -143,10 +154,36 @@ def test_rotation_into_the_cache(gpu, shape, n_pairs, pairing):
     assert written == step.n * shape.n_kv_heads * shape.key_dim, "other rows stay as they are"
 
 
+def given(values: np.ndarray | None) -> Guarded | None:
+    return None if values is None else floats(values)
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """What some families' layers have: see ops.ATTENTION."""
+
+    window: int = 0
+    soft_cap: float = 0.0
+    slopes: np.ndarray | None = None
+    norms: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+
+    def attended(self, query: np.ndarray, keys: np.ndarray, values: np.ndarray, scale: float) -> np.ndarray:
+        """Of the keys that a token sees without a window."""
+        keys, values = (side[-self.window :] if self.window else side for side in (keys, values))
+        return attended(query, keys, values, scale, self.soft_cap, self.slopes)
+
+
+PLAIN = Quirks()
+
+
 class OneToken:
     """attention_decode for a step; `fused` also stores."""
 
-    def __init__(self, gpu, step: Step, lengths: dict[int, int], n_pairs: int = 0, pairing: int = ADJACENT):
+    def __init__(
+        self, gpu, step: Step, lengths: dict[int, int], n_pairs: int = 0, pairing: int = ADJACENT,
+        quirks: Quirks = PLAIN,
+    ):  # fmt: skip
+        self.quirks = quirks
         self.gpu, self.step, self.shape, self.pairing = gpu, step, step.shape, pairing
         self.n_pairs, self.scale = n_pairs, float(np.float32(step.shape.key_dim**-0.5))
         self.rotations = step.table(n_pairs)
@@ -167,9 +204,10 @@ class OneToken:
         shared += group * (4 * shape.key_dim + 4 * plan.SEGMENT + 4 * cache.width + 16)
         self.gpu.run(
             "attention_decode", (n_parts, shape.n_kv_heads, step.n), floats(step.qkv), floats(self.rotations),
-            cache.keys, cache.values, out, parts, counters, words(step.slots), words(self.rows), words(step.visible),
-            words(cache.table), PAGES_PER_SLOT, step.pitch, out_width + 3, *sizes_of(shape), self.n_pairs, self.pairing,
-            int(fused), self.scale, shared_bytes=shared, order=order,
+            cache.keys, cache.values, *map(given, self.quirks.norms), given(self.quirks.slopes), out, parts, counters,
+            words(step.slots), words(self.rows), words(step.visible), words(cache.table), PAGES_PER_SLOT, step.pitch,
+            out_width + 3, *sizes_of(shape), self.quirks.window, self.n_pairs, self.pairing, int(fused), EPSILON,
+            self.scale, self.quirks.soft_cap, shared_bytes=shared, order=order,
         )  # fmt: skip
         assert (counters.values == 0).all()
         assert np.isnan(out.values[:, out_width:]).all()
@@ -179,6 +217,7 @@ class OneToken:
         """What the tokens attend to; a fused token's own key and value come from its row."""
         queries, new_keys, new_values = self.step.heads()
         if fused:
+            queries, new_keys = map(normed_heads, (queries, new_keys), self.quirks.norms)
             queries = rotated(queries, self.rotations, self.pairing)
             new_keys = round_f16(rotated(new_keys, self.rotations, self.pairing))
         found = []
@@ -186,7 +225,7 @@ class OneToken:
             keys, values = (side.copy() for side in self.past[slot])
             if fused:
                 keys[end - 1], values[end - 1] = new_keys[token], round_f16(new_values[token])
-            found.append(attended(queries[token], keys[begin:end], values[begin:end], self.scale))
+            found.append(self.quirks.attended(queries[token], keys[begin:end], values[begin:end], self.scale))
         return np.array(found)
 
 
@@ -223,6 +262,28 @@ def test_one_token_that_sees_only_the_last(gpu, begin):
         np.testing.assert_allclose(attention.run(n_parts, True), attention.expected(True), atol=2e-5)
 
 
+def quirks_of(n_heads: int, key_dim: int) -> dict[str, Quirks]:
+    norms = tuple(np.random.default_rng(9).uniform(0.5, 1.5, (2, key_dim)).astype(np.float32))
+    slopes = (2.0 ** -np.arange(1, n_heads + 1)).astype(np.float32)
+    return {
+        "window": Quirks(window=100),
+        "short window": Quirks(window=3),
+        "cap": Quirks(soft_cap=2.0),
+        "slopes": Quirks(slopes=slopes),
+        "all": Quirks(70, 5.0, slopes, norms),
+    }
+
+
+QUIRKS = list(quirks_of(1, 1))
+
+
+@pytest.mark.parametrize("name", QUIRKS)
+def test_layers_of_other_families_with_one_token(gpu, name):
+    step = Step(shape_of(64, 2), np.array([0]), np.array([290]))
+    attention = OneToken(gpu, step, {0: 291}, n_pairs=16, quirks=quirks_of(4, 64)[name])
+    np.testing.assert_allclose(attention.run(3, True), attention.expected(True), atol=5e-5)
+
+
 def test_tokens_of_several_sequences(gpu):
     step = Step(shape_of(64, 2), np.array([0, 1, 1]), np.array([299, 5, 6]))
     attention = OneToken(gpu, step, {0: 300, 1: 7})
@@ -254,8 +315,8 @@ def test_one_token_does_not_depend_on_the_order_of_threads(gpu):
 class ManyTokens:
     """attention_prefill for a step."""
 
-    def __init__(self, gpu, step: Step):
-        self.gpu, self.step, self.shape = gpu, step, step.shape
+    def __init__(self, gpu, step: Step, quirks: Quirks = PLAIN):
+        self.gpu, self.step, self.shape, self.quirks = gpu, step, step.shape, quirks
         self.scale = float(np.float32(step.shape.key_dim**-0.5))
         lengths = {int(slot): int(step.positions[step.slots == slot].max()) + 1 for slot in step.slots}
         self.past = {slot: history(step.shape, n, slot + 5) for slot, n in lengths.items()}
@@ -269,8 +330,9 @@ class ManyTokens:
         padded = -(-shape.key_dim // 16) * 16
         self.gpu.run(
             "attention_prefill", (len(tiles), shape.n_heads, -(-shape.value_dim // 64)), floats(step.qkv), cache.keys,
-            cache.values, out, words(tiles), words(step.slots), words(step.visible), words(cache.table), PAGES_PER_SLOT,
-            step.pitch, out_width + 3, *sizes_of(shape), self.scale,
+            cache.values, given(self.quirks.slopes), out, words(tiles), words(step.slots), words(step.visible),
+            words(cache.table), PAGES_PER_SLOT, step.pitch, out_width + 3, *sizes_of(shape), self.quirks.window,
+            self.scale, self.quirks.soft_cap,
             shared_bytes=64 * (2 * padded + 16) + 128 * padded + 64 * 144, order=order,
         )  # fmt: skip
         assert np.isnan(out.values[:, out_width:]).all()
@@ -280,7 +342,7 @@ class ManyTokens:
         queries, _, _ = self.step.heads()
         for token, (slot, (begin, end)) in enumerate(zip(self.step.slots, self.step.visible, strict=True)):
             keys, values = self.past[slot]
-            exact = attended(queries[token], keys[begin:end], values[begin:end], self.scale)
+            exact = self.quirks.attended(queries[token], keys[begin:end], values[begin:end], self.scale)
             # Queries and weights are halves: scores are off by 2^-11 of theirs, weights by as much again.
             np.testing.assert_allclose(found[token], exact, atol=6e-3)
 
@@ -311,6 +373,12 @@ def test_tiles_of_tokens(gpu, runs):
 @pytest.mark.parametrize("begin", [1, 40, 100])
 def test_many_tokens_that_see_only_the_last(gpu, begin):
     attention = ManyTokens(gpu, many(shape_of(64, 1, 1), [(0, 120, 70)], begin))
+    attention.check(attention.run())
+
+
+@pytest.mark.parametrize("name", QUIRKS)
+def test_layers_of_other_families_with_many_tokens(gpu, name):
+    attention = ManyTokens(gpu, many(shape_of(64, 2, 1), [(0, 120, 70)]), quirks_of(2, 64)[name])
     attention.check(attention.run())
 
 

@@ -14,8 +14,8 @@ from kernel_harness import Guarded
 
 from edgellama.cuda import plan
 from edgellama.cuda.weights import FORMATS
+from edgellama.op_functions import quantized, rms_normalized, silu
 from edgellama.ops import ADD, STORE, SWIGLU
-from edgellama.reference import quantized, rms_normalized, silu
 
 EPSILON = 1e-5
 VECTOR_SHAPES = [(1, 256), (37, 1280), (70, 2304)]
@@ -200,11 +200,15 @@ def test_preparing_does_not_depend_on_the_order_of_threads(gpu):
             np.testing.assert_array_equal(found, before)
 
 
-def test_rows_normed(gpu):
+@pytest.mark.parametrize("adds", [0, 1])
+def test_rows_normed(gpu, adds):
     x = np.random.default_rng(3).standard_normal((3, 700), dtype=np.float32)
     norm, out = np.random.default_rng(4).uniform(0.5, 1.5, 600).astype(np.float32), Guarded((3, 650))
-    gpu.run("norm_rows", 3, floats(x), floats(norm), out, 600, 700, 650, EPSILON, shared_bytes=128)
-    np.testing.assert_allclose(out.values[:, :600], rms_normalized(x[:, :600], norm, EPSILON), rtol=2e-6)
+    if adds:
+        out.values[:, :600] = 3
+    gpu.run("norm_rows", 3, floats(x), floats(norm), out, 600, 700, 650, adds, EPSILON, shared_bytes=128)
+    expected = rms_normalized(x[:, :600], norm, EPSILON) + 3 * adds
+    np.testing.assert_allclose(out.values[:, :600], expected, rtol=2e-6, atol=adds * 1e-6)
     assert np.isnan(out.values[:, 600:]).all()
 
 

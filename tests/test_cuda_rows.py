@@ -12,7 +12,7 @@ from cuda_emulation import (
 )
 from kernel_harness import Guarded
 
-from edgellama.reference import silu
+from edgellama.op_functions import ACTIVATIONS, soft_capped
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -23,8 +23,8 @@ def test_embedding(gpu, kind):
     matrix, ids = Matrix(gpu, kind, 9, width), [8, 0, 3, 3]
     out = Guarded((4, width))
     blocks = (4, -(-matrix.n_blocks // 128), 1)
-    gpu.run(f"embed_{kind}", blocks, *matrix.arguments, words(ids), out, width, matrix.n_blocks)
-    np.testing.assert_allclose(out.values, matrix.values[ids], rtol=2e-6, atol=1e-6 if kind == "q4_k" else 0)
+    gpu.run(f"embed_{kind}", blocks, *matrix.arguments, words(ids), out, width, matrix.n_blocks, 2.0)
+    np.testing.assert_allclose(out.values, 2 * matrix.values[ids], rtol=2e-6, atol=2e-6 if kind == "q4_k" else 0)
 
 
 @pytest.mark.parametrize("magnitude", [1.0, 1.25])
@@ -45,13 +45,54 @@ def test_gathering_rows(gpu):
     np.testing.assert_array_equal(out.values, x[[5, 0, 5], :600])
 
 
-def test_gates_that_no_product_fused(gpu):
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gates_that_no_product_fused(gpu, activation):
     x = np.random.default_rng(0).standard_normal((3, 700), dtype=np.float32) * 4
     x[0, :3] = -200, 200, 0
     out = Guarded((3, 330))
-    gpu.run("multiply_silu", 3, floats(x), out, 700, 330, 310)
-    np.testing.assert_allclose(out.values[:, :310], silu(x[:, :310]) * x[:, 310:620], rtol=3e-6, atol=1e-30)
+    gpu.run("multiply_silu", 3, floats(x), out, 700, 330, 310, activation)
+    expected = ACTIVATIONS[activation](x[:, :310]) * x[:, 310:620]
+    np.testing.assert_allclose(out.values[:, :310], expected, rtol=1e-5, atol=1e-5)  # 1 + tanh cancels
     assert np.isnan(out.values[:, 310:]).all()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_in_place(gpu, activation):
+    x = np.random.default_rng(1).standard_normal((2, 300), dtype=np.float32) * 5
+    found = floats(x)
+    gpu.run("activate", 2, found, 300, 290, activation)
+    np.testing.assert_allclose(found.values[:, :290], ACTIVATIONS[activation](x[:, :290]), rtol=1e-5, atol=2e-6)
+    np.testing.assert_array_equal(found.values[:, 290:], x[:, 290:])
+
+
+def test_soft_cap_in_place(gpu):
+    x = np.random.default_rng(1).standard_normal((2, 300), dtype=np.float32) * 50
+    found = floats(x)
+    gpu.run("soft_cap", 2, found, 300, 290, 30.0)
+    np.testing.assert_allclose(found.values[:, :290], soft_capped(x[:, :290], 30.0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found.values[:, 290:], x[:, 290:])
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_norm_with_a_mean(gpu, has_bias):
+    random = np.random.default_rng(3)
+    x = random.standard_normal((3, 700), dtype=np.float32) + 2
+    weight, bias = random.uniform(0.5, 1.5, 600), random.standard_normal(600)
+    out = Guarded((3, 650))
+    second = floats(bias) if has_bias else None
+    gpu.run("layer_norm", 3, floats(x), floats(weight), second, out, 600, 700, 650, 1e-5, shared_bytes=128)
+    rows = x[:, :600].astype(np.float64)
+    exact = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + 1e-5) * weight
+    np.testing.assert_allclose(out.values[:, :600], exact + (bias if has_bias else 0), atol=1e-5)
+    assert np.isnan(out.values[:, 600:]).all()
+
+
+def test_learned_positions(gpu):
+    random = np.random.default_rng(3)
+    x, table = random.standard_normal((3, 300), dtype=np.float32), random.standard_normal((9, 300), dtype=np.float32)
+    found = floats(x)
+    gpu.run("add_positions", 3, found, floats(table), words([8, 0, 3]), 300)
+    np.testing.assert_array_equal(found.values, x + table[[8, 0, 3]])
 
 
 class Chooser:
