@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgellama.compiler.children import child_environment
+from edgellama.simd.target import TARGETS
 
 SAVED = Path(__file__).resolve().parent / "results" / "on_paper" / "arm.json"
 BLOCK_PRODUCTS = 16 * 32
@@ -32,6 +33,18 @@ class Core:
     name: str
     model: str
     isa: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the figures are to be compared with: its cores that compute, their clock, its memory's peak."""
+
+    name: str
+    core: str
+    n_cores: int
+    ghz: float
+    memory: str
+    memory_gbs: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,12 @@ CORES = (
     Core("Cortex-A76", "neoverse-n1", "dotprod"),  # the same core; LLVM gives the name cortex-a76 the model of the A57
     Core("Cortex-A55", "cortex-a55", "dotprod"),
     Core("Apple M1", "apple-m1", "dotprod"),
+)
+DEVICES = (
+    Device("Raspberry Pi 4", "Cortex-A72", 4, 1.8, "LPDDR4-3200, 32 bits", 12.8),
+    Device("Raspberry Pi 5", "Cortex-A76", 4, 2.4, "LPDDR4X-4267, 32 bits", 17.1),
+    Device("Boards with RK3588", "Cortex-A76", 4, 2.4, "LPDDR4X-4224, 64 bits", 33.8),
+    Device("Apple M1", "Apple M1", 4, 3.2, "LPDDR4X-4266, 128 bits", 68.3),
 )
 KERNELS = (
     Kernel("Q4_0, one row", "matvec", "q4_0", 288),
@@ -134,15 +153,18 @@ def assembly_of(group: str, isa: str) -> str:
         return text.read_text()
 
 
-def measure(kernel: Kernel, core: Core, assembly: str, tool: str) -> dict:
-    """Cycles per block, and instructions and accesses to the stack per block."""
-    from edgellama.simd.target import TARGETS
-
-    tokens = TARGETS[core.isa].tile_tokens if kernel.group == "gemm" else 1
+def inner_line(kernel: Kernel, isa: str, assembly: str) -> list[str]:
+    """The instructions of a kernel's inner loop."""
+    tokens = TARGETS[isa].tile_tokens if kernel.group == "gemm" else 1
     run = 16 * kernel.columns * tokens
     texts = [text for name, text in functions(assembly).items() if re.search(kernel.pattern, name)]
-    line = max((straight_line(text, run) for text in texts), key=products)
-    lines, blocks = instructions(line), products(line) / BLOCK_PRODUCTS
+    return instructions(max((straight_line(text, run) for text in texts), key=products))
+
+
+def measure(kernel: Kernel, core: Core, assembly: str, tool: str) -> dict:
+    """Cycles per block, and instructions and accesses to the stack per block."""
+    lines = inner_line(kernel, core.isa, assembly)
+    blocks = products("".join(f"\t{line}\n" for line in lines)) / BLOCK_PRODUCTS
     found = cycles(lines, core.model, tool) / blocks
     n_stack = len([text for text in lines if re.search(r"\[sp\b|\[x29\b", text)])
     return {
@@ -156,19 +178,36 @@ def measure(kernel: Kernel, core: Core, assembly: str, tool: str) -> dict:
     }
 
 
-def table(saved: dict) -> str:
+def cycles_table(saved: dict) -> str:
     """Markdown: a row for each kernel, cycles of a block on each core."""
     names = [core["name"] for core in saved["cores"]]
     rows = {}
     for entry in saved["kernels"]:
         rows.setdefault(entry["kernel"], {})[entry["core"]] = f"{entry['cycles']:.0f}"
-    lines = [("Cycles of a block, on paper", *names), ["---", *["--:"] * len(names)]]
-    lines += [(name, *(row[core] for core in names)) for name, row in rows.items()]
+    return _markdown(
+        ("Cycles of a block, on paper", *names), [(name, *(row[core] for core in names)) for name, row in rows.items()]
+    )
+
+
+def devices_table(saved: dict) -> str:
+    """Markdown: weights that all cores of a device could take, beside the peak of its memory."""
+    taken = {(entry["kernel"], entry["core"]): entry["block_bytes"] / entry["cycles"] for entry in saved["kernels"]}
+    kernels = [kernel.name for kernel in KERNELS if kernel.block_bytes]
+    rows = []
+    for device in DEVICES:
+        rates = [f"{taken[kernel, device.core] * device.ghz * device.n_cores:.0f}" for kernel in kernels]
+        cores = f"{device.n_cores} x {device.core}, {device.ghz} GHz"
+        rows.append((device.name, cores, f"{device.memory_gbs:.0f} ({device.memory})", *rates))
+    return _markdown(("GB/s, on paper", "Cores", "Memory, at most", *(name.split(",")[0] for name in kernels)), rows)
+
+
+def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def saved_table() -> str:
-    return table(json.loads(SAVED.read_text(encoding="utf-8")))
+def read_saved() -> dict:
+    return json.loads(SAVED.read_text(encoding="utf-8"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -189,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.save:
         SAVED.parent.mkdir(exist_ok=True)
         SAVED.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
-    print(table(saved))
+    print(cycles_table(saved), devices_table(saved), sep="\n")
     return 0
 
 
