@@ -17,6 +17,7 @@ from edgellama.chat import builtin_templates
 from edgellama.cpu import packing
 from edgellama.simd.target import TARGETS
 
+from . import arm_cycles
 from .performance_tables import full_tables, saved_records, short_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -126,6 +127,8 @@ TABLES = {
     "templates": templates_table,
     "measured": lambda: short_table(saved_records()),
     "records": lambda: full_tables(saved_records()),
+    "arm_cycles": lambda: arm_cycles.cycles_table(arm_cycles.read_saved()),
+    "arm_devices": lambda: arm_cycles.devices_table(arm_cycles.read_saved()),
 }
 
 

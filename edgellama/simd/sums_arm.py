@@ -12,6 +12,7 @@ from .sums import I16, Sums, join, plain, split
 from .vector import I32, Vector, call, constant, i32x16
 
 I16X8, I32X4 = ir.VectorType(I16, 8), ir.VectorType(I32, 4)
+i32x32 = Vector(types.int32, 32)  # two sums for each of 16 rows
 i16x64 = Vector(types.int16, 64)
 PRODUCTS = types.Tuple((i32x16, i16x64))
 """The start of a run, and for every byte of the weights the sum of its products."""
@@ -39,12 +40,8 @@ _usdot = _by_registers("llvm.aarch64.neon.usdot.v4i32.v16i8")
 _sdot_small = _by_registers("llvm.aarch64.neon.sdot.v4i32.v16i8")
 
 
-def _signed(builder, w):
-    return builder.xor(w, constant(w.type, 128))
-
-
 def _sdot(builder, acc, w, x):
-    return _sdot_small(builder, acc, _signed(builder, w), x)
+    return _sdot_small(builder, acc, builder.xor(w, constant(w.type, 128)), x)
 
 
 def _products(builder, w, x) -> list:
@@ -54,15 +51,29 @@ def _products(builder, w, x) -> list:
     return [call(builder, "llvm.aarch64.neon.smull.v8i16", I16X8, list(pair)) for pair in pairs]
 
 
-def _quads(builder, products: list):
-    """The sum of each four neighbours of eight registers of int16, as i32x16."""
-    pairs = [call(builder, "llvm.aarch64.neon.saddlp.v4i32.v8i16", I32X4, [register]) for register in products]
+def _pairs(builder, products: list) -> list:
+    """The sum of each two neighbours, as int32."""
+    return [call(builder, "llvm.aarch64.neon.saddlp.v4i32.v8i16", I32X4, [register]) for register in products]
+
+
+def _quads(builder, pairs: list):
+    """The sum of each two neighbours of eight registers of int32, as i32x16."""
     couples = zip(pairs[::2], pairs[1::2], strict=True)
     return join(builder, [call(builder, "llvm.aarch64.neon.addp.v4i32", I32X4, list(couple)) for couple in couples])
 
 
-def _smull(builder, acc, w, x):
-    return builder.add(acc, _quads(builder, _products(builder, _signed(builder, w), x)))
+def _start_pairs(builder, first):
+    lanes = ir.Constant(i32x32.llvm, [lane // 2 + 16 * (lane % 2) for lane in range(32)])
+    return builder.shuffle_vector(first, ir.Constant(i32x16.llvm, None), lanes)
+
+
+def _add_pairs(builder, sums, w, x):
+    pairs = _pairs(builder, _products(builder, builder.xor(w, constant(w.type, 128)), x))
+    return join(builder, [builder.add(*both) for both in zip(split(builder, sums, 8), pairs, strict=True)])
+
+
+def _finish_pairs(builder, sums):
+    return _quads(builder, split(builder, sums, 8))
 
 
 def _start_products(builder, first):
@@ -76,13 +87,16 @@ def _add_products(builder, sums, w, x):
 
 
 def _finish_products(builder, sums):
-    products = split(builder, builder.extract_value(sums, 1), 8)
-    return builder.add(builder.extract_value(sums, 0), _quads(builder, products))
+    pairs = _pairs(builder, split(builder, builder.extract_value(sums, 1), 8))
+    return builder.add(builder.extract_value(sums, 0), _quads(builder, pairs))
 
 
 SUMS = {
     "usdot": (plain(_usdot), plain(_usdot)),
     "sdot": (plain(_sdot, zero_point=128), plain(_sdot_small)),
-    "smull": (plain(_smull, zero_point=128), Sums(PRODUCTS, _start_products, _add_products, _finish_products)),
+    "smull": (
+        Sums(i32x32, _start_pairs, _add_pairs, _finish_pairs, zero_point=128),
+        Sums(PRODUCTS, _start_products, _add_products, _finish_products),
+    ),
 }
 """Kind of target -> sums of any bytes, and of small ones."""
