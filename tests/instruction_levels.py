@@ -16,6 +16,8 @@ _NO_FEATURE_NEEDED = re.compile(r"j|call|nop|data16|cs |xchg +%ax|\(bad\)")  # o
 
 def instructions(data: bytes) -> set[str]:
     """The distinct instructions of an ELF or COFF object as objdump prints them."""
+    if not shutil.which("as") or not shutil.which("objdump"):
+        pytest.skip("GNU binutils judge the instructions of this test")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.o"
         path.write_bytes(data)
@@ -27,8 +29,6 @@ def instructions(data: bytes) -> set[str]:
 
 def beyond(found: set[str], isa: str) -> list[str]:
     """Those that an assembler refuses for x86-64 with the features that the target requires."""
-    if not shutil.which("as") or not shutil.which("objdump"):
-        pytest.skip("GNU binutils judge the instructions of this test")
     features = [_NAMES.get(name, name) for name in sorted(TARGETS[isa].required)]
     features += ["popcnt"] if features else []  # every CPU with AVX2 has it
     lines = sorted(found)
