@@ -13,10 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edgellama import device as cpus
+from edgellama import device as known
 from edgellama import system
+from edgellama.core_names import core_names
+from edgellama.topology import Topology, read_topology
 
-from .arm_cores import core_name
 from .device_state import read_state
 from .gpus import describe_gpus
 from .virtualization import describe_virtualization
@@ -27,7 +28,7 @@ NO_BOARD = ("", "none", "default string", "to be filled by o.e.m.", "system prod
 
 def describe(root: Path = Path("/")) -> dict[str, Any]:
     """The device record of a benchmark; a fact that the system does not tell is None."""
-    topology = cpus.read_topology(root / "sys/devices/system/cpu")
+    topology = read_topology(root / "sys/devices/system/cpu")
     usable = _usable_cpus(root, topology)
     return {
         "board": board(root),
@@ -52,16 +53,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _usable_cpus(root: Path, topology: cpus.Topology) -> list[int]:
+def _usable_cpus(root: Path, topology: Topology) -> list[int]:
     online = [cpu.index for cpu in topology.cpus]
     return online if root != Path("/") else [index for index in system.usable_cpus() if index in online]
 
 
-def cpu(root: Path, topology: cpus.Topology, usable: list[int]) -> dict[str, Any]:
+def cpu(root: Path, topology: Topology, usable: list[int]) -> dict[str, Any]:
     """The CPU as a whole, and `core_kinds`: one entry for big cores, one for little ones, …"""
     cores = topology.cores(usable)
     kinds = core_kinds(root, topology, usable)
-    model = cpus.cpu_model(root)
+    model = known.cpu_model(root)
     if model.startswith("Arm implementer"):
         model = " + ".join(dict.fromkeys(kind["name"] for kind in kinds if kind["name"])) or model
     return {
@@ -85,13 +86,13 @@ def _isa(root: Path) -> str | None:
     return chosen_isa()
 
 
-def core_kinds(root: Path, topology: cpus.Topology, usable: list[int]) -> list[dict[str, Any]]:
+def core_kinds(root: Path, topology: Topology, usable: list[int]) -> list[dict[str, Any]]:
     """Physical cores that are alike, the fastest first; capacity is relative, None on uniform machines."""
-    names = _core_names(root)
+    names = core_names(root, topology)
     kinds: dict[tuple, dict[str, Any]] = {}
     for siblings in topology.cores(usable).values():
         first = siblings[0]
-        key = (first.capacity, max_frequency_hz(root, first.index), names.get(first.index))
+        key = (first.capacity, first.max_frequency_hz, names.get(first.index))
         kind = kinds.setdefault(key, {"cores": 0, "logical_cpus": 0})
         kind["cores"] += 1
         kind["logical_cpus"] += len(siblings)
@@ -102,26 +103,7 @@ def core_kinds(root: Path, topology: cpus.Topology, usable: list[int]) -> list[d
     ]
 
 
-def max_frequency_hz(root: Path, index: int) -> int | None:
-    text = system.read_text(root / f"sys/devices/system/cpu/cpu{index}/cpufreq/cpuinfo_max_freq")
-    return int(text) * 1000 if text.isdigit() else None
-
-
-def _core_names(root: Path) -> dict[int, str]:
-    """Logical CPU -> what its core is called: by its Arm part number, or by Intel's two kinds of core."""
-    names: dict[int, str] = {}
-    for block in system.read_text(root / "proc/cpuinfo").split("\n\n"):
-        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", block, re.MULTILINE))
-        name = core_name(fields.get("CPU implementer", ""), fields.get("CPU part", ""))
-        if name and fields.get("processor", "").isdigit():
-            names[int(fields["processor"])] = name
-    for folder, name in (("cpu_core", "P-core"), ("cpu_atom", "E-core")):
-        listed = cpus.parse_cpu_list(system.read_text(root / "sys/devices" / folder / "cpus"))
-        names |= dict.fromkeys(listed, name)
-    return names
-
-
-def caches(topology: cpus.Topology, usable: Iterable[int]) -> list[dict[str, Any]]:
+def caches(topology: Topology, usable: Iterable[int]) -> list[dict[str, Any]]:
     """Data caches of the usable CPUs: of each level and size, how many there are."""
     allowed, counts = set(usable), {}
     for cache in topology.caches:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic
 
-from edgellama.device import WORTHWHILE_GAIN, Choice, fastest
+from edgellama.device import Choice, fastest
+from edgellama.placement import WORTHWHILE_GAIN
 
 MOST_TRIES = 16  # in a part of the time; differences that show only after more are none that matter
 

@@ -19,9 +19,10 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from edgellama import device, system
+from edgellama import device, placement, system
 from edgellama.compiler import load_kernels
 from edgellama.compiler.groups import Group, register
+from edgellama.topology import read_topology
 
 PACKAGE = "bench"
 STREAM_BYTES = 1 << 30
@@ -87,7 +88,8 @@ class LimitSampler:
         self.n_threads, self.kernels = n_threads, kernels()
         self.buffer = _stream_buffer() if set_bytes is None else _cached_set(set_bytes)
         self.piece_bytes = piece_bytes(len(self.buffer), n_threads)
-        self.pool = ThreadPoolExecutor(n_threads)
+        cpus = placement.places().on_fastest(n_threads).cpus  # where a load with as many threads computes
+        self.pool = ThreadPoolExecutor(n_threads, initializer=lambda: cpus and system.place_thread(0, cpus))
         self.out = [system.allocate(OUT_BYTES, huge=False) for _ in range(n_threads)]
         self.operands = system.allocate(OPERAND_BYTES, huge=False)
         self.samples: dict[str, list[float]] = {name: [] for name in LIMITS}
@@ -181,7 +183,7 @@ def last_level_bytes() -> int:
 
 def cache_bytes_by_level() -> dict[str, int]:
     """Size of one data cache of each level that the system tells of."""
-    topology = device.read_topology()
+    topology = read_topology()
     sizes = {str(level): topology.cache_bytes(level) for level in (1, 2, 3, 4)}
     return {level: size for level, size in sizes.items() if size}
 
@@ -246,7 +248,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    counts = arguments.threads or sorted({1, device.default_thread_count()})
+    counts = arguments.threads or sorted({1, placement.default_thread_count()})
     rows = measure(counts, arguments.rounds)
     report = {"cpu": device.cpu_model(), "isa": kernels().isa, "limits": rows}
     print(json.dumps(report, indent=1) if arguments.json else text_of(report))

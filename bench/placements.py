@@ -6,12 +6,11 @@ system would give the threads anyway, all CPUs, is not named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from edgellama import device, system
-from edgellama.device import LogicalCpu, Placement, Topology
-
-Core = list[LogicalCpu]
+from edgellama import system
+from edgellama.placement import MOST_THREADS, Placement, Places
+from edgellama.topology import Core, Topology
 
 
 def placements(
@@ -19,12 +18,13 @@ def placements(
 ) -> list[Placement]:
     """The modest first. `limit`: the most threads; `can_place`: whether threads can be bound to CPUs."""
     usable = sorted(usable)
-    limit = min(system.default_worker_limit() if limit is None else limit, device.MOST_THREADS)
+    limit = min(system.default_worker_limit() if limit is None else limit, MOST_THREADS)
     can_place = system.can_place_threads() if can_place is None else can_place
-    cores = [sorted(core, key=lambda cpu: cpu.index) for core in topology.cores(usable).values()]
-    found = {Placement(count) for count in _free_counts(cores, len(usable))}
+    places = Places.of(topology, usable, len(usable))
+    found = {Placement(count) for count in _free_counts(places, len(usable))}
     if can_place:
-        for group in (cores, *_capacity_groups(cores), *_cache_groups(topology, cores)):
+        class_groups = [_up_to(places, number) for number in range(len(places.classes))]
+        for group in (*class_groups, *_cache_groups(topology, places)):
             found |= _on(group)
     return sorted({_within(item, limit, usable) for item in found})
 
@@ -34,41 +34,29 @@ def _within(placement: Placement, limit: int, usable: list[int]) -> Placement:
     return Placement(threads, () if set(placement.cpus) == set(usable) else placement.cpus)
 
 
-def _free_counts(cores: list[Core], n_usable: int) -> set[int]:
+def _free_counts(places: Places, n_usable: int) -> set[int]:
     """Half the fast cores, all of them, all cores, all logical CPUs."""
-    n_fast = len(_at_least(cores, device.LITTLE_CORE_SHARE * _best(cores)))
-    return {-(-n_fast // 2), n_fast, len(cores), n_usable}
+    n_fast = places.prefill().threads
+    return {-(-n_fast // 2), n_fast, len(places.cores), n_usable}
 
 
-def _on(group: list[Core]) -> set[Placement]:
+def _on(group: Sequence[Core]) -> set[Placement]:
     """One thread for each core, on the first of its CPUs; and one for each logical CPU, if that is different."""
-    first = tuple(sorted(core[0].index for core in group))
-    every = tuple(sorted(cpu.index for core in group for cpu in core))
+    first = tuple(sorted(core.cpus[0] for core in group))
+    every = tuple(sorted(cpu for core in group for cpu in core.cpus))
     return {Placement(len(first), first), Placement(len(every), every)}
 
 
-def _capacity(core: Core) -> int:
-    return max(cpu.capacity or 0 for cpu in core)
+def _up_to(places: Places, number: int) -> list[Core]:
+    """A class of cores with all better ones."""
+    return [core for group in places.classes[: number + 1] for core in group]
 
 
-def _best(cores: list[Core]) -> int:
-    return max(map(_capacity, cores), default=0)
-
-
-def _at_least(cores: list[Core], capacity: float) -> list[Core]:
-    return [core for core in cores if _capacity(core) >= capacity]
-
-
-def _capacity_groups(cores: list[Core]) -> list[list[Core]]:
-    """The best kind of cores, and each weaker kind together with all better ones."""
-    return [_at_least(cores, capacity) for capacity in {_capacity(core) for core in cores}]
-
-
-def _cache_groups(topology: Topology, cores: list[Core]) -> list[list[Core]]:
+def _cache_groups(topology: Topology, places: Places) -> list[list[Core]]:
     """The first of the equal parts that have a last-level cache of their own, as AMD's core complexes do."""
     last = max((cache.level for cache in topology.caches), default=0)
     groups = [
-        [core for core in _at_least(cores, _best(cores)) if core[0].index in cache.cpus]
+        [core for core in _up_to(places, 0) if core.cpus[0] in cache.cpus]
         for cache in topology.caches
         if cache.level == last and last >= 3
     ]

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from edgellama.errors import EdgellamaError
+from edgellama.gguf import open_gguf
+from edgellama.memory_needs import LoadOptions, available_bytes
+from edgellama.memory_offers import MemoryShortageError, as_option, check_fit
+from edgellama.model import recognise
 
 from . import limits, worker_edgellama
 from .device_state import read_state, reasons_for_doubt
@@ -171,14 +175,13 @@ def start(
     Raises EdgellamaError for a model that does not load, or that does not fit as often as it would be loaded.
     """
     cost, pairs = cost_of(path), dict.fromkeys((v.n_threads, v.kv_type) for v in variants)
-    _check_memory(path, len(pairs))
+    own = {pair: [v for v in variants if (v.n_threads, v.kv_type) == pair] for pair in pairs}
+    _check_memory(path, [_load_options(some, settings) for some in own.values()])
     with contextlib.ExitStack() as stack:
         workers = {}
-        for index, (threads, kv_type) in enumerate(pairs):
+        for index, (pair, some) in enumerate(own.items()):
             _tell(report, "loading the model", index, len(pairs))
-            own = [v for v in variants if (v.n_threads, v.kv_type) == (threads, kv_type)]
-            worker = _start_worker(path, own, settings)
-            workers[threads, kv_type] = stack.enter_context(worker)
+            workers[pair] = stack.enter_context(_start_worker(path, some, settings))
         counts = {threads for threads, _ in pairs}
         samplers = {count: stack.enter_context(limits.LimitSampler(count)) for count in counts}
         is_cached = cost.weight_bytes <= 2 * limits.last_level_bytes()
@@ -193,17 +196,30 @@ def start(
 
 
 def _start_worker(path: Path, variants: list[Variant], settings: Settings) -> Worker:
-    depths = {0} | {variant.n_depth for variant in variants}
-    length = max(v.n_depth + (v.n_prompt or v.n_gen) for v in variants)
-    first = variants[0]
+    options, first = _load_options(variants, settings), variants[0]
     try:
         return worker_edgellama.start(
-            path, first.n_threads, length + SPARE_POSITIONS, first.kv_type,
-            n_sequences=max((v.n_sequences for v in variants if v.op == BATCH), default=0),
-            n_depths=len(depths), repack=settings.repack,
+            path, first.n_threads, options.context, first.kv_type,
+            n_sequences=_n_sequences(variants), n_depths=_n_depths(variants), repack=settings.repack,
         )  # fmt: skip
     except WorkerError as error:
         raise EdgellamaError(last_line(str(error))) from error
+
+
+def _load_options(variants: list[Variant], settings: Settings) -> LoadOptions:
+    """Of the worker that measures these variants, which share threads and cache type."""
+    length = max(v.n_depth + (v.n_prompt or v.n_gen) for v in variants)
+    sequences = _n_sequences(variants) + _n_depths(variants) + 1  # and the model's own
+    first = variants[0]
+    return LoadOptions(length + SPARE_POSITIONS, first.kv_type, settings.repack, sequences, first.n_threads)
+
+
+def _n_sequences(variants: list[Variant]) -> int:
+    return max((v.n_sequences for v in variants if v.op == BATCH), default=0)
+
+
+def _n_depths(variants: list[Variant]) -> int:
+    return len({0} | {variant.n_depth for variant in variants})
 
 
 def last_line(text: str) -> str:
@@ -212,13 +228,18 @@ def last_line(text: str) -> str:
     return lines[-1].split("Error: ", 1)[-1] if lines else "the measured process failed without a word"
 
 
-def _check_memory(path: Path, n_copies: int) -> None:
-    from edgellama import system
-
-    needed, available = n_copies * path.stat().st_size, system.available_memory_bytes()
-    if n_copies > 1 and needed > available:
+def _check_memory(path: Path, loads: list[LoadOptions]) -> None:
+    """What each takes alone, and all together. The context follows from what is measured."""
+    with open_gguf(path) as file:
+        family, config = recognise(file)
+        try:
+            needed = sum(check_fit(file, family, config, options).total_bytes for options in loads)
+        except MemoryShortageError as error:
+            raise EdgellamaError(error.text(as_option, fixed=("context",))) from None
+    available = available_bytes()
+    if needed > available:
         raise EdgellamaError(
-            f"{path}: {n_copies} thread counts or cache types are measured in turns, each with a copy of the model, "
+            f"{path}: {len(loads)} thread counts or cache types are measured in turns, each with a copy of the model, "
             f"which takes {needed / 1e9:.1f} GB of {available / 1e9:.1f} GB of memory; measure them one by one"
         )
 

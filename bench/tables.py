@@ -20,13 +20,16 @@ from edgellama.simd.target import TARGETS
 from .performance_tables import full_tables, saved_records, short_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/formats.md", "docs/index.md", "docs/performance.md")
+DOCUMENTS = ("README.md", "docs/families.md", "docs/formats.md", "docs/index.md", "docs/performance.md")
 PACKED, UNPACKED, NO_WEIGHTS = "packed", "unpacked", "not for weights"
 DOT_INSTRUCTIONS = {
     "vnni512": "vpdpbusd, 512 bits",
     "vnni256": "vpdpbusd, 256 bits",
     "maddubs512": "vpmaddubsw + vpmaddwd, 512 bits",
     "maddubs256": "vpmaddubsw + vpmaddwd, 256 bits",
+    "usdot": "usdot by lane",
+    "sdot": "sdot by lane",
+    "smull": "smull + smlal, int16 sums of a run",
     "generic": "whatever LLVM makes of plain vector IR",
 }
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -72,17 +75,35 @@ def families_table() -> str:
     return _table(("`general.architecture`", "Models"), rows)
 
 
+def family_facts_table() -> str:
+    """What the family files say of themselves."""
+    families = ((name, arch.find(name)) for name in arch.names())
+    rows = (
+        (
+            f"`{name}`",
+            ", ".join(f"`{model_type}`" for model_type in family.MODEL_TYPES),
+            family.ABOUT.tokenizer,
+            family.ABOUT.template,
+            family.ABOUT.checked,
+            family.ABOUT.limits or "runs",
+        )
+        for name, family in families
+    )
+    return _table(("Family", "Converted `model_type`", "Tokenizer", "Template", "Checked against", "Status"), rows)
+
+
 def instruction_sets_table() -> str:
     rows = (
         (
             f"`{target.name}`",
+            target.architecture,
             ", ".join(sorted(target.required)) or "nothing",
             DOT_INSTRUCTIONS[target.dot],
             f"{16 * target.tile_halves} rows x {target.tile_tokens} tokens",
         )
         for target in TARGETS.values()
     )
-    return _table(("Name", "The CPU must have", "Integer products", "Prefill tile"), rows)
+    return _table(("Name", "Architecture", "The CPU must have", "Integer products", "Prefill tile"), rows)
 
 
 def templates_table() -> str:
@@ -100,6 +121,7 @@ TABLES = {
     "formats": formats_table,
     "speeds": speeds_table,
     "families": families_table,
+    "family_facts": family_facts_table,
     "instruction_sets": instruction_sets_table,
     "templates": templates_table,
     "measured": lambda: short_table(saved_records()),

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellama import device, system
-from edgellama.device import DeviceSettings, Placement
+from edgellama.device import DeviceSettings
 from edgellama.errors import EdgellamaError
+from edgellama.placement import Placement
+from edgellama.topology import read_topology
 
 from .halving import Halving
 from .limits import last_level_bytes
@@ -104,7 +106,7 @@ def tune(path: Path, budget_seconds: float = BUDGET_SECONDS, report: Report | No
     import edgellama
 
     begin = time.monotonic()
-    choices = placements(device.read_topology(), system.usable_cpus())
+    choices = placements(read_topology(), system.usable_cpus())
     most = Placement(max(choice.threads for choice in choices))
     n_context = MOST_PREFILL + PROBE_TOKENS
     with edgellama.load(path, threads=most.threads, context=n_context, sequences=1, progress=report) as model:
@@ -137,23 +139,6 @@ def forget() -> None:
         raise EdgellamaError("the settings of this device cannot be written; is the cache folder writable?")
 
 
-def describe(placement: Placement) -> str:
-    """`4 threads on CPUs 4-7`."""
-    noun = "thread" if placement.threads == 1 else "threads"
-    return f"{placement.threads} {noun}" + (f" on CPUs {cpu_list(placement.cpus)}" if placement.cpus else "")
-
-
-def cpu_list(cpus: tuple[int, ...]) -> str:
-    """The kernel's notation, which device.parse_cpu_list reads."""
-    runs: list[list[int]] = []
-    for cpu in cpus:
-        if runs and cpu == runs[-1][-1] + 1:
-            runs[-1].append(cpu)
-        else:
-            runs.append([cpu])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
 def as_markdown(tuned: Tuned) -> str:
     lines = ["| threads | prefill, t/s | decode, t/s |", "|---|---:|---:|"]
     for placement in sorted({*tuned.prefill_rates, *tuned.decode_rates}):
@@ -161,8 +146,8 @@ def as_markdown(tuned: Tuned) -> str:
             _cell(placement, tuned.prefill_rates, tuned.prefill),
             _cell(placement, tuned.decode_rates, tuned.decode),
         ]
-        lines.append(f"| {describe(placement)} | {' | '.join(cells)} |")
-    lines += ["", f"Best: prefill with {describe(tuned.prefill)}, decode with {describe(tuned.decode)}."]
+        lines.append(f"| {placement.describe()} | {' | '.join(cells)} |")
+    lines += ["", f"Best: prefill with {tuned.prefill.describe()}, decode with {tuned.decode.describe()}."]
     lines.append(
         "Stored for this device; --threads overrides it, --tune --forget drops it."
         if tuned.is_saved

@@ -19,7 +19,7 @@ from .checkpoint_quantization.notes import notes_on_groups
 from .column_order import absorb_column_orders
 from .digests import SourceDigests, source_keys
 from .errors import ConvertError
-from .families import find_family
+from .families import find_family, in_common_spelling
 from .metadata import general_keys, model_keys, notes_on_window
 from .outputs import OutputTensor, header_bytes, place
 from .partial_file import fingerprint, partial_file, partial_path
@@ -28,6 +28,7 @@ from .planned_file import PlannedFile, PlannedInfo
 from .rope_scaling import Rope
 from .sources import open_checkpoint
 from .sources.checkpoint import Checkpoint, SourceOptions
+from .vocabulary.vocabulary import SENTENCEPIECE
 from .writer import data_bytes, write_data
 
 
@@ -70,6 +71,8 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     checkpoint = open_checkpoint(Path(source), options.source)
     model = read_model(checkpoint, options.context)
     vocabulary = checkpoint.vocabulary(model.config.vocab_size)
+    if hasattr(model.family, "APPENDED_TOKENS") and vocabulary.model == SENTENCEPIECE:
+        vocabulary.append(model.family.APPENDED_TOKENS, model.family.PREFIX_TOKENS)
     checkpoint = replace(checkpoint, tensors=absorb_column_orders(checkpoint, model.family, model.config.n_layers))
     planned = plan_tensors(checkpoint, model.family, model.config, model.rope.tensors)
     keys = model.keys | vocabulary.metadata()
@@ -80,7 +83,7 @@ def plan_conversion(source: str | os.PathLike[str], options: ConvertOptions | No
     outputs, fp8_keys = place(planned, types, options.fp8_granularity)
     general = general_metadata(options, checkpoint, outputs, file_type)
     metadata = general | model.keys | checkpoint.metadata | vocabulary.metadata() | fp8_keys
-    notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family)]
+    notes = [*checkpoint.notes, *model.notes, *vocabulary.notes, *notes_on_missing(checkpoint, model.family, planned)]
     notes += notes_on_groups(outputs)
     return Conversion(checkpoint, model.architecture, metadata, outputs, notes)
 
@@ -135,7 +138,7 @@ class ReadModel:
 def read_model(checkpoint: Checkpoint, context: int | None) -> ReadModel:
     """The family of a checkpoint, and what its config says. Raises ConvertError or ModelError."""
     architecture, family = find_family(checkpoint.config)
-    keys, rope = model_keys(architecture, family, checkpoint.config, context)
+    keys, rope = model_keys(architecture, family, in_common_spelling(family, checkpoint.config), context)
     computed = [PlannedInfo(name, values.shape, "f32") for name, values in rope.tensors.items()]
     file = PlannedFile(checkpoint.path, architecture, keys, computed)
     config = ModelConfig.from_gguf(file, keys[f"{architecture}.vocab_size"])

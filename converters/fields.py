@@ -1,6 +1,7 @@
 """A checkpoint's config in the spelling of Hugging Face's config.json, read field by field with checks."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,16 @@ class Fields:
         value = self.values.get(name)
         values = value if isinstance(value, list) else [value]
         return [item for item in values if isinstance(item, int) and not isinstance(item, bool) and item >= 0]
+
+
+def computed(function: Callable[[Mapping[str, Any]], Any], config: Fields) -> Any:
+    """What a family's record makes of a config; ConvertError where a field that it needs is missing or no number."""
+    try:
+        return function(config.values)
+    except KeyError as error:
+        raise ConvertError(f"{config.path}: {config.prefix}{error.args[0]} is missing") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConvertError(f"{config.path}: a number of the model cannot be computed: {error}") from error
 
 
 def _is_kind(value: object, kind: type) -> bool:

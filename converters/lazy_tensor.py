@@ -141,7 +141,8 @@ def transposed(tensor: LazyTensor) -> LazyTensor:
 
 def reordered(tensor: LazyTensor, order: NDArray[np.intp]) -> LazyTensor:
     """Row i is row order[i] of the tensor."""
-    return LazyTensor(tensor.shape, tensor.stored, lambda start, stop: tensor.select(order[start:stop]))
+    shape = (len(order), *tensor.shape[1:])
+    return LazyTensor(shape, tensor.stored, lambda start, stop: tensor.select(order[start:stop]))
 
 
 def _picked(tensor: LazyTensor, numbers: NDArray[np.intp]) -> NDArray:

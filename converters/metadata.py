@@ -6,8 +6,10 @@ Python's types say GGUF's: int is uint32, float is float32, lists and bytes are 
 from types import ModuleType
 from typing import Any
 
+from edgellama.arch.spec import Key
+
 from .errors import ConvertError
-from .fields import Fields
+from .fields import Fields, computed
 from .rope_scaling import Rope, read_rope
 
 _LARGEST_UINT32 = (1 << 32) - 1
@@ -18,7 +20,7 @@ def model_keys(
 ) -> tuple[dict[str, Any], Rope]:
     """The keys `{architecture}.*`, and the rotary tensors and notes that came with them."""
     values = _derived(config)
-    keys = {key.name: values.get(key.fields, key.kind, key.default) for key in family.KEYS}
+    keys = {key.name: _value(key, values) for key in family.KEYS}
     rope = read_rope(values, keys["attention.key_length"], context)
     if context is not None:
         keys["context_length"] = context
@@ -26,6 +28,12 @@ def model_keys(
     named = {f"{architecture}.{name}": value for name, value in keys.items() if value is not None}
     _refuse_huge(named, config)
     return named, rope
+
+
+def _value(key: Key, config: Fields) -> Any:
+    if key.compute and not any(name in config for name in key.fields):
+        return computed(key.compute, config)
+    return config.get(key.fields, key.kind, key.default)
 
 
 def general_keys(name: str, size_label: str, file_type: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which tensor of the output comes from which of the checkpoint, by the records of the family."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import ModuleType
@@ -64,13 +64,13 @@ def plan_tensors(
     return planned
 
 
-def notes_on_missing(checkpoint: Checkpoint, family: ModuleType) -> list[str]:
+def notes_on_missing(checkpoint: Checkpoint, family: ModuleType, planned: Sequence[PlannedTensor]) -> list[str]:
     """What the user should know of tensors that the config expects and the checkpoint lacks."""
-    notes = []
-    for source in family.SOURCES:
-        name = f"{getattr(source, checkpoint.names)}.weight"
+    notes, found = [], {tensor.name for tensor in planned}
+    for source in {source.name: source for source in reversed(family.SOURCES)}.values():
         expected = source.unless and not checkpoint.config.get(source.unless, bool, False)
-        if expected and name not in checkpoint.tensors:
+        if expected and f"{source.name}.weight" not in found:
+            name = f"{getattr(source, checkpoint.names)}.weight"
             notes.append(f"tensor {name!r} is missing; the model is taken for one with {source.unless}")
     return notes
 
@@ -85,28 +85,42 @@ class _Search:
 
     def __init__(self, checkpoint: Checkpoint, family: ModuleType, config: ModelConfig):
         self.checkpoint, self.family, self.config = checkpoint, family, config
-        self.sources: dict[str, Source] = {source.name: source for source in family.SOURCES}
+        self.sources: dict[str, list[Source]] = {}  # by the name in the file; the first that is there counts
+        for source in family.SOURCES:
+            self.sources.setdefault(source.name, []).append(source)
+        prefix = getattr(family, "OPTIONAL_PREFIX", "")
+        self.names = {name.removeprefix(prefix): name for name in checkpoint.tensors}  # as sources know them
         self.used: set[str] = set()
 
     def find(self, spec: TensorSpec, layer: int) -> tuple[str, LazyTensor] | None:
         """(name in the checkpoint, tensor after the record's steps), or None where none is wanted."""
         base, _, kind = spec.name.rpartition(".")
-        source = self.sources.get(base)
-        if source is None:  # only ever computed
+        sources = self.sources.get(base)
+        if not sources:  # only ever computed
             return None
-        name = f"{getattr(source, self.checkpoint.names).format(i=layer)}.{kind}"
-        if name not in self.checkpoint.tensors:
-            if not spec.optional:
+        wanted = [f"{getattr(source, self.checkpoint.names).format(i=layer)}.{kind}" for source in sources]
+        found = next((pair for pair in zip(wanted, sources, strict=True) if pair[0] in self.names), None)
+        if found is None:
+            if not spec.optional and not self._has_another(spec, layer):
+                name = wanted[0]
                 raise ConvertError(f"{self.checkpoint.path}: tensor {name!r} is missing; the checkpoint is incomplete")
             return None
+        name, source = self.names[found[0]], found[1]
         self.used.add(name)
         if source.unless and self.checkpoint.config.get(source.unless, bool, False):
             return None
         return name, self._stepped(name, source)
 
+    def _has_another(self, spec: TensorSpec, layer: int) -> bool:
+        """Whether the checkpoint has what makes this tensor superfluous."""
+        base, _, kind = spec.instead.rpartition(".")
+        sources = self.sources.get(base, ())
+        return any(f"{getattr(s, self.checkpoint.names).format(i=layer)}.{kind}" in self.names for s in sources)
+
     def _stepped(self, name: str, source: Source) -> LazyTensor:
         tensor = self.checkpoint.tensors[name]
-        for step, *arguments in source.steps if self.checkpoint.names == HF else ():
+        takes = self.checkpoint.names == HF and (source.when is None or source.when(self.checkpoint.config.values))
+        for step, *arguments in source.steps if takes else ():
             try:
                 tensor = STEPS[step](tensor, self.config, *arguments)
             except ConvertError as error:

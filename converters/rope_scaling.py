@@ -64,7 +64,10 @@ class _Given:
 def read_rope(config: Fields, head_dim: int, context: int | None) -> Rope:
     """The rotary keys and tensors of a config; `context`: the length that the user asked for, if any."""
     name = "rope_parameters" if "rope_parameters" in config and "rope_scaling" not in config else "rope_scaling"
-    fields = config.inside(name)
+    fields, local = config.inside(name), {}
+    if "full_attention" in fields and "sliding_attention" in fields:
+        local = _local_base(fields.inside("sliding_attention"))
+        fields = fields.inside("full_attention")
     if any(isinstance(value, dict) for value in fields.values.values()):
         raise ConvertError(f"{config.path}: {name} differs between layers, which cannot be converted")
     base = fields.get("rope_theta", float, config.get("rope_theta", float, 10000.0))
@@ -73,9 +76,17 @@ def read_rope(config: Fields, head_dim: int, context: int | None) -> Rope:
     kind = fields.get(("rope_type", "type"), str, "default")
     if kind not in _KINDS:
         raise ConvertError(f"{config.path}: RoPE scaling {kind[:40]!r} cannot be converted; {', '.join(_KINDS)} can")
-    rope = Rope({"rope.dimension_count": rope_dim, "rope.freq_base": base})
+    rope = Rope({"rope.dimension_count": rope_dim, "rope.freq_base": base} | local)
     _KINDS[kind](rope, _Given(fields, config, rope_dim, base, context))
     return rope
+
+
+def _local_base(fields: Fields) -> dict[str, float]:
+    """The base of the layers that see a window only."""
+    kind = fields.get(("rope_type", "type"), str, "default")
+    if kind != "default":
+        raise ConvertError(f"{fields.path}: {fields.prefix}rope_type is {kind[:40]!r}, which cannot be converted")
+    return {"rope.freq_base_swa": fields.get("rope_theta", float, 10000.0)}
 
 
 def _default(rope: Rope, given: _Given) -> None:
@@ -102,6 +113,9 @@ def _dynamic(rope: Rope, given: _Given) -> None:
 
 def _yarn(rope: Rope, given: _Given) -> None:
     rope.scale(type="yarn", factor=given.factor, original_context_length=given.original_context)
+    stretched = int(given.factor * given.original_context)
+    if given.asked_context is None and stretched > given.trained_context:  # Qwen2 leaves its field at the original
+        rope.keys["context_length"] = stretched
     fields = given.fields
     if not fields.get("truncate", bool, True):
         raise ConvertError(f"{given.config.path}: YaRN with truncate = false cannot be said in a GGUF file")

@@ -3,13 +3,16 @@
 A step takes a LazyTensor, the model's config and the arguments of the record, and gives a LazyTensor.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgellama.config import ModelConfig
 
 from .errors import ConvertError
-from .lazy_tensor import LazyTensor, Raw
+from .lazy_tensor import LazyTensor, Raw, reordered, transposed
+from .stored_types import F32
 
 
 def pair_halves(tensor: LazyTensor, config: ModelConfig, heads: str) -> LazyTensor:
@@ -35,4 +38,66 @@ def pair_halves(tensor: LazyTensor, config: ModelConfig, heads: str) -> LazyTens
     return tensor.with_rows(paired_rows)
 
 
-STEPS = {"pair_halves": pair_halves}
+def add_one(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
+    """Gains that a checkpoint keeps as their distance from one."""
+    return of_values(tensor, lambda rows: rows + np.float32(1))
+
+
+def part(tensor: LazyTensor, config: ModelConfig, index: str, n_parts: str) -> LazyTensor:
+    """One of so many runs of equal rows."""
+    n_rows, rest = divmod(tensor.n_rows, int(n_parts))
+    if rest:
+        raise ConvertError(f"has {tensor.n_rows} rows, and {n_parts} parts need a multiple of that")
+    return rows_of(tensor, int(index) * n_rows, n_rows)
+
+
+def transpose(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
+    """Rows and columns exchanged; a bias stays as it is."""
+    return tensor if len(tensor.shape) == 1 else transposed(tensor)
+
+
+def skip_rows(tensor: LazyTensor, config: ModelConfig, count: str) -> LazyTensor:
+    """All rows but the first `count`."""
+    return rows_of(tensor, int(count), tensor.n_rows - int(count))
+
+
+def ungroup(tensor: LazyTensor, config: ModelConfig, which: str) -> LazyTensor:
+    """The rows of "q", "k" or "v" where each KV head's queries, key and value lie together, in this order."""
+    per_head = config.n_heads // config.n_kv_heads
+    first, count = {"q": (0, per_head), "k": (per_head, 1), "v": (per_head + 1, 1)}[which]
+    numbers = numbered(tensor, config.n_kv_heads, per_head + 2)
+    return reordered(tensor, numbers[:, first : first + count].reshape(-1))
+
+
+def unshard(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
+    """Queries, keys and values from four shards of queries, VALUES and keys, as CodeGen was trained."""
+    numbers = numbered(tensor, 4, 3)[:, [0, 2, 1]]
+    return reordered(tensor, numbers.transpose(1, 0, 2).reshape(-1))
+
+
+def numbered(tensor: LazyTensor, n_groups: int, n_parts: int) -> NDArray[np.intp]:
+    """The numbers of the rows, (n_groups, n_parts, rows of a part)."""
+    if tensor.n_rows % (n_groups * n_parts):
+        raise ConvertError(f"has {tensor.n_rows} rows, which are no {n_groups} groups of {n_parts} parts")
+    return np.arange(tensor.n_rows).reshape(n_groups, n_parts, -1)
+
+
+def unit_rows(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
+    """Every row divided by its length."""
+    return of_values(tensor, lambda rows: rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+
+
+def rows_of(tensor: LazyTensor, start: int, n_rows: int) -> LazyTensor:
+    """n_rows rows from `start` on."""
+    shape = (n_rows, *tensor.shape[1:])
+    return LazyTensor(shape, tensor.stored, lambda first, stop: tensor.raw(start + first, start + stop))
+
+
+def of_values(tensor: LazyTensor, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> LazyTensor:
+    """What `change` makes of float32 rows, each by itself."""
+    return LazyTensor(tensor.shape, F32, lambda start, stop: change(tensor.rows(start, stop)))
+
+
+STEPS = {
+    step.__name__: step for step in (pair_halves, add_one, part, transpose, skip_rows, ungroup, unshard, unit_rows)
+}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .chat.conversation import Conversation as Conversation
     from .errors import EdgellamaError as EdgellamaError
     from .generation import Answer as Answer
+    from .memory_offers import MemoryShortageError as MemoryShortageError
     from .model import Model as Model
     from .sampling import SampleOptions as SampleOptions
     from .session import Session as Session
@@ -19,12 +20,22 @@ _PUBLIC = {
     "Answer": "generation",
     "Conversation": "chat.conversation",
     "EdgellamaError": "errors",
+    "MemoryShortageError": "memory_offers",
     "Model": "model",
     "SampleOptions": "sampling",
     "Session": "session",
     "load": "loading",
 }
-__all__ = ["Answer", "Conversation", "EdgellamaError", "Model", "SampleOptions", "Session", "load"]
+__all__ = [
+    "Answer",
+    "Conversation",
+    "EdgellamaError",
+    "MemoryShortageError",
+    "Model",
+    "SampleOptions",
+    "Session",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ _MOST_LAYERS = 1024  # the deepest published model has under 200
 _WIDEST = 1 << 24  # values in one row of any matrix
 _LONGEST_CONTEXT = 1 << 30
 _LARGEST_VOCABULARY = 1 << 26
+_LARGEST_UINT32 = (1 << 32) - 1  # as a window it means none
 _SCALING_KINDS = ("none", "linear", "yarn", "longrope")
 
 
@@ -55,6 +56,14 @@ class ModelConfig:
     rope_base: float
     rope_scaling: RopeScaling
     vocab_size: int
+    attention_scale: float | None = None  # of a query times a key; None where the file does not say
+    sliding_window: int = 0  # positions that a token sees, itself included, in the layers that have a window; 0: all
+    local_rope_base: float = 10000.0  # in layers with a window, where they have one of their own
+    attention_soft_cap: float = 0.0  # 0: none
+    logit_soft_cap: float = 0.0
+    max_alibi_bias: float | None = None  # None where the file does not say
+    d_embedding: int = 0  # width of the embedding; what is not d_model is projected
+    is_post_norm: bool = False  # norms stand behind the sums of a layer, not before its parts
 
     @classmethod
     def from_gguf(cls, file: GGUFFile, vocab_size: int | None = None) -> "ModelConfig":
@@ -80,6 +89,9 @@ class ModelConfig:
             rope_scaling=_read_rope_scaling(keys, context_length),
             vocab_size=_read_vocab_size(keys) if vocab_size is None else vocab_size,
             **heads,
+            **_read_attention(keys),
+            d_embedding=keys.integer("token_embedding_length", 1, _WIDEST, heads["d_model"]),
+            is_post_norm=keys.file.get(f"{architecture}.post_norm", bool, False),
         )
 
 
@@ -126,6 +138,19 @@ def _read_heads(keys: _Keys) -> dict[str, int]:
             raise keys.fail("embedding_length", f"is {d_model}, which the {n_heads} heads do not divide")
         sizes[field] = keys.integer(name, 1, _WIDEST, d_model // n_heads)
     return {"d_model": d_model, "n_heads": n_heads, "n_kv_heads": n_kv_heads, **sizes}
+
+
+def _read_attention(keys: _Keys) -> dict[str, float | None]:
+    """What changes scores and logits."""
+    alibi = "attention.max_alibi_bias"
+    return {
+        "attention_scale": keys.number("attention.scale", 0.0, 1e6, 0.0) or None,
+        "sliding_window": keys.integer("attention.sliding_window", 0, _LARGEST_UINT32, 0) % _LARGEST_UINT32,
+        "local_rope_base": keys.number("rope.freq_base_swa", 1.0, 1e15, 10000.0),
+        "attention_soft_cap": keys.number("attn_logit_softcapping", 0.0, 1e6, 0.0),
+        "logit_soft_cap": keys.number("final_logit_softcapping", 0.0, 1e6, 0.0),
+        "max_alibi_bias": keys.number(alibi, 0.0, 1e6) if keys.has(alibi) else None,
+    }
 
 
 def _read_norm_eps(keys: _Keys) -> float:

@@ -15,7 +15,7 @@ A file has one granularity. Runs of 128 columns of a row can say what all others
 blocks whose rows were put in another order, as those of the queries and keys may be (`converters/transforms.py`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,9 @@ class ScaledTensor(TensorInfo):
     def scale_columns(self) -> int:
         """Columns that share a scale."""
         return self.shape[1] if self.scales.shape[1] == 1 else BLOCK
+
+    def rows(self, start: int, stop: int) -> "ScaledTensor":
+        return replace(TensorInfo.rows(self, start, stop), scales=self.scales[start:stop])
 
     def decode(self) -> NDArray[np.float32]:
         return self.decode_rows(0, self.shape[0])

@@ -8,6 +8,7 @@ from .errors import EdgellamaError
 
 PAGE_POSITIONS = 256  # positions of one cache page; also the fixed segment in which attention reduces
 TILE_TOKENS = 8  # tokens of one sequence that attention takes together
+MAX_TOKENS, MAX_ROWS = 512, 64  # tokens of a model's step, and rows of logits that it can return
 FEW_ROWS = 4  # up to here every worker normalises and quantizes for itself
 
 # Addresses and counts that kernels read; see Frame for what they point to.

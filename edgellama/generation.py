@@ -97,6 +97,8 @@ class Answer(Iterator[str]):
         self._stops = StopStrings(stop)
         self._sampler = model.new_sampler(SampleOptions(**options))
         self.stats.seed = self._sampler.seed
+        is_plain = self._constraint is None and logprobs is None and self._sampler.takes_likeliest
+        self._machine_chooses = is_plain and model.chooses
         self._session: Session | None = None
         self._on_end = on_end
         self._is_cancelled = False
@@ -205,13 +207,19 @@ class Answer(Iterator[str]):
             self._sampler.accept(token_id)
         return logits
 
-    def _choose(self, logits: np.ndarray) -> int | None:
-        """The next token, noted everywhere; None, with the finish reason, if the answer is over without it."""
+    def _choose(self, logits: np.ndarray | int) -> int | None:
+        """The next token, noted everywhere; None, with the finish reason, if the answer is over without it.
+
+        Where the machine chooses, `logits` is the token.
+        """
         if self.stats.generated_tokens == self._max_tokens:
             self.finish_reason = "length"
             return None
         constraint = self._constraint
-        token_id = self._sampler.sample(logits, constraint.allowed() if constraint else None)
+        if isinstance(logits, int):
+            token_id = logits
+        else:
+            token_id = self._sampler.sample(logits, constraint.allowed() if constraint else None)
         if token_id in self.model.tokenizer.end_ids:
             self.finish_reason = "stop"
             return None
@@ -239,9 +247,11 @@ class Answer(Iterator[str]):
             token_id, logprob(logits, token_id, scan), list(zip(ids.tolist(), values.tolist(), strict=True))
         )
 
-    def _decode(self, session: "Session", token_id: int) -> np.ndarray | None:
-        """The logits after one more token; None, with the finish reason, if the context is full."""
+    def _decode(self, session: "Session", token_id: int) -> np.ndarray | int | None:
+        """The logits after one more token, or the next one; None, with the finish reason, if the context is full."""
         if session.n_tokens < self.model.context:
+            if self._machine_chooses:
+                return session.decode_likeliest(token_id, self._check)
             return session.decode(token_id, self._check)
         self._check()
         kept = self._make_room(self) if self._make_room else None

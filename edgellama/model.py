@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import arch
+from . import arch, machines
 from .arch.spec import check_tensors
 from .config import ModelConfig
 from .errors import EdgellamaError
 from .fair_lock import FairLock
 from .fp8 import join_scales
-from .frame import FEW_ROWS, PAGE_POSITIONS, Frame
+from .frame import FEW_ROWS, MAX_ROWS, PAGE_POSITIONS, Frame
 from .gguf import GGUFFile, open_gguf
 from .kv_cache import PageTable, page_bytes
-from .program import Builder
+from .memory_needs import LoadOptions
+from .memory_offers import is_out_of_memory
+from .models.names import size
+from .program import Builder, Program
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from .session import Session
     from .tokenizer import Tokenizer
 
-MAX_TOKENS, MAX_ROWS = 512, 64  # tokens of one step, and rows of logits it can return
 DEFAULT_CONTEXT = 4096  # positions, if the model knows more and the caller asks for nothing
 
 
@@ -55,45 +57,60 @@ def recognise(file: GGUFFile) -> tuple[ModuleType, ModelConfig]:
     return family, config
 
 
+def default_context(config: ModelConfig) -> int:
+    """Positions of a load that asks for no number of them."""
+    return min(config.context_length, DEFAULT_CONTEXT)
+
+
 class Model:
     """Made by edgellama.load(). Safe to call from several threads: steps are served one after the other.
 
-    `config` holds the model's numbers, `context` the positions of each sequence, `last_stats` the speed of the last
-    generate(). Close it, or use it as a context manager, to end its threads and free its memory.
+    `config` holds the model's numbers, `context` the positions of each sequence, `memory` what it may take at most,
+    `last_stats` the speed of the last generate(). Close it, or use it as a context manager, to end its threads and free
+    its memory.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], threads: int | None, context: int | None, kv_type: str, repack: bool,
+        self, path: str | os.PathLike[str], request: machines.Request, context: int | None, kv_type: str,
         sequences: int, progress: Callable[[str, int, int], None] | None,
     ):  # fmt: skip
         self._lock = FairLock()
         self._running_slots: frozenset[int] = frozenset()  # whose step the machine is in
         self.file = open_gguf(path)
         try:
-            self._build(threads, context, kv_type, repack, sequences, progress)
-        except BaseException:
+            self._build(request, context, kv_type, sequences, progress)
+        except BaseException as error:
             self.file.close()
+            if is_out_of_memory(error):
+                raise EdgellamaError(f"{path}: the system has no memory left for it") from error
             raise
         self.kv_type = kv_type
         self._tokenizer: Tokenizer | None = None
         self.last_answer: Answer | None = None
 
-    def _build(self, threads, context, kv_type, repack, sequences, progress) -> None:
-        from .cpu.machine import CpuMachine, partial_bytes
-        from .cpu.packing import ALWAYS_PACKED, LAYOUTS
-
+    def _build(self, request, context, kv_type, sequences, progress) -> None:
+        kind = machines.find(request.device)
+        if kv_type not in kind.kv_types:
+            raise EdgellamaError(f"on this device the KV cache is {kind.kv_types[0]}; {kv_type} needs --device cpu")
         family, self.config = recognise(self.file)
         self.context = self._choose_context(context)
-        packed = frozenset(LAYOUTS) if repack else ALWAYS_PACKED
-        builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
-        program = family.build(builder, self.config, self.context)
+        options = LoadOptions(self.context, kv_type, request.repack, sequences, request.threads)
+        self.memory = kind.check_fit(self.file, family, self.config, options)
+
+        def write(packed: frozenset[str], partial_bytes: int) -> Program:
+            builder = Builder(self.file.tensors, partial_bytes, packed, kv_type)
+            return family.build(builder, self.config, self.context)
+
         n_pages = -(-self.context // PAGE_POSITIONS)
-        self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
+        self.frame = Frame(kind.max_tokens, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)
         self.slots = Slots(self, sequences - 1)
-        packing = progress and (lambda done, total: progress("packing weights", done, total))
+        what = f"{kind.loading}, {size(self.memory.total_bytes)} of memory in all" if self.memory else kind.loading
+        loading = progress and (lambda done, total: progress(what, done, total))
         kernels = _load_kernels(progress)
-        self.machine = CpuMachine(kernels, program, self.frame, sequences * n_pages, threads, packing)
+        self.machine = kind.make(
+            request, write, kernels, self.frame, sequences * n_pages, self.config, self.context, loading
+        )
 
     def __enter__(self) -> "Model":
         return self
@@ -203,22 +220,40 @@ class Model:
         float32 (n_rows, vocab), or with `hidden` (n_rows, d_model): what the output matrix is applied to.
         After interrupt(), `check` decides: the step is repeated unless it raises.
         """
+        n_rows = len(rows)
+        if hidden:  # for a few rows each worker norms for itself, and the result is in no common place
+            rows = [*rows, *[0] * max(0, FEW_ROWS + 1 - n_rows)]
+        self._fill_frame(ids, positions, slots, rows)
+        return self._repeat(self.machine.run_hidden if hidden else self.machine.run, slots, check)[:n_rows]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the machine can choose the likeliest token itself: run_likeliest()."""
+        return hasattr(self.machine, "run_likeliest")
+
+    def run_likeliest(self, token_id: int, position: int, slot: int, check: Callable[[], None] | None = None) -> int:
+        """Run one token; the likeliest after it. Call it under the lock. `check` as for run_frame()."""
+        self._fill_frame([token_id], [position], [slot], [0])
+        return self._repeat(self.machine.run_likeliest, [slot], check)
+
+    def _fill_frame(self, ids, positions, slots, rows) -> None:
+        """Reserve the cache's pages and check everything."""
         self._check_open()
         for slot in set(slots):
             last = max(position for position, own in zip(positions, slots, strict=True) if own == slot)
             self.pages.reserve(slot, last + 1)
-        n_rows = len(rows)
-        if hidden:  # for a few rows each worker norms for itself, and the result is in no common place
-            rows = [*rows, *[0] * max(0, FEW_ROWS + 1 - n_rows)]
         self.frame.fill(_integers(ids), _integers(positions), _integers(slots), _integers(rows))
+
+    def _repeat(self, run: Callable[[], Any], slots, check: Callable[[], None] | None) -> Any:
+        """The result of a run, which is repeated when it was interrupted, unless `check` raises."""
         self._running_slots = frozenset(slots)
         try:
-            while (values := self.machine.run_hidden() if hidden else self.machine.run()) is None:
+            while (result := run()) is None:
                 if check:
                     check()
         finally:
             self._running_slots = frozenset()
-        return values[:n_rows]
+        return result
 
     def _check_open(self) -> None:
         if self.machine is None:
@@ -280,7 +315,7 @@ class Model:
     def _choose_context(self, context: int | None) -> int:
         most = self.config.context_length
         if context is None:
-            return min(most, DEFAULT_CONTEXT)
+            return default_context(self.config)
         if context > most:
             raise EdgellamaError(f"the context must be 1 to {most} positions for this model, and is {context}")
         return context

@@ -96,11 +96,20 @@ class OpSpec:
 ROPE_TABLE = OpSpec("rope_table", {"table": "w", "inverse_frequencies": "r"}, ("n_pairs",), ("magnitude",))
 """table[t] = cos(position * f) for n_pairs, then sin; times magnitude."""
 
-EMBED = OpSpec("embed", {"table": "r", "out": "w"}, ("width", "row_bytes"))
-"""out[t] = row token_id[t] of a matrix of any format."""
+EMBED = OpSpec("embed", {"table": "r", "out": "w"}, ("width", "row_bytes"), ("scale",))
+"""out[t] = row token_id[t] of a matrix of any format, times scale."""
+
+ADD_POSITIONS = OpSpec("add_positions", {"x": "rw", "table": "r"}, ("width",))
+"""x[t] += table[position[t]], float32: learned positions."""
 
 RMSNORM = OpSpec("rmsnorm", {"x": "r", "weight": "r", "out": "w"}, ("width",), ("epsilon",))
 """out = x / sqrt(mean(x^2) + epsilon) * weight (Zhang & Sennrich 2019)."""
+
+LAYERNORM = OpSpec("layernorm", {"x": "r", "weight": "r", "bias": "r", "out": "w"}, ("width",), ("epsilon",))
+"""out = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight (+ bias) (Ba et al. 2016)."""
+
+ADD_RMSNORM = OpSpec("add_rmsnorm", {"x": "r", "weight": "r", "out": "rw"}, ("width",), ("epsilon",))
+"""out += x / sqrt(mean(x^2) + epsilon) * weight: the norm between a block and the residual stream."""
 
 QUANTIZE = OpSpec("quantize", {"x": "r", "out": "w"}, ("width", "pitch"))
 """out = int8 blocks of 32 with one scale each; layout in cpu/layout.py. Reference: the same values as float32."""
@@ -119,11 +128,13 @@ STORE, ADD, SWIGLU = range(3)  # mode of a matmul
 
 ROPE_STORE = OpSpec(
     "rope_store",
-    {"qkv": "rw", "table": "r", "keys": "w", "values": "w"},
+    {"qkv": "rw", "table": "r", "keys": "w", "values": "w", "query_norm": "r", "key_norm": "r"},
     ("pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes", "n_pairs", "pairing"),
+    ("epsilon",),
 )
 """Rotate q in place, rotate k into the cache, copy v into the cache (RoFormer, Su et al. 2021).
 
+With query_norm and key_norm (key_dim,) every head goes through an RMS norm before it is rotated. n_pairs may be 0.
 key_bytes and value_bytes: of one KV head in one page (cache_layout.py). Helpers: how a key and a value are stored.
 """
 
@@ -131,11 +142,15 @@ ADJACENT, HALF_SPLIT = range(2)  # pairing: (0,1)(2,3)… as GGUF's llama stores
 
 ATTENTION = OpSpec(
     "attention",
-    {"qkv": "r", "keys": "r", "values": "r", "out": "w", "partials": "w"},
-    ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes"),
-    ("scale",),
+    {"qkv": "r", "keys": "r", "values": "r", "out": "w", "partials": "w", "slopes": "r"},
+    ("pitch", "out_pitch", "n_heads", "n_kv_heads", "key_dim", "value_dim", "key_bytes", "value_bytes", "window"),
+    ("scale", "soft_cap"),
 )
 """out[t, h] = softmax(scale * q·k over the visible positions) · v, heads grouped over KV heads (Ainslie et al. 2023).
+
+A `window` above 0 hides all but the last so many of the visible positions. A `soft_cap` above 0 makes a score s
+soft_cap * tanh(s / soft_cap) (Gemma 2). `slopes` (n_heads,) add slope * (key position - query position) to scores
+(ALiBi, Press et al. 2022).
 
 `partials` is memory for segments of long contexts (cpu/kernels/attention.py); it starts as zeros. Helpers: the
 scores and the weighted values of one page.
@@ -144,8 +159,16 @@ scores and the weighted values of one page.
 GATHER = OpSpec("gather", {"x": "r", "out": "w"}, ("width",))
 """out[i] = x[logit_row[i]]: the rows whose logits are wanted."""
 
-MULTIPLY_SILU = OpSpec("multiply_silu", {"gate_up": "r", "out": "w"}, ("pitch", "out_pitch", "width"))
-"""out = silu(gate) * up, where up lies `width` values after gate in a row: for gates that a matmul can't fuse."""
+SILU, GELU, GELU_ERF, RELU = range(4)  # activation; GELU is the form with tanh (Hendrycks & Gimpel 2016)
+
+MULTIPLY_SILU = OpSpec("multiply_silu", {"gate_up": "r", "out": "w"}, ("pitch", "out_pitch", "width", "activation"))
+"""out = activation(gate) * up, where up lies `width` values after gate in a row: for gates that a matmul can't fuse."""
+
+ACTIVATE = OpSpec("activate", {"x": "rw"}, ("pitch", "width", "activation"))
+"""x = activation(x), in place."""
+
+SOFT_CAP = OpSpec("soft_cap", {"x": "rw"}, ("pitch", "width"), ("cap",))
+"""x = cap * tanh(x / cap), in place."""
 
 
 def bound_field(name: str) -> int:

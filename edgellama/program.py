@@ -142,7 +142,8 @@ class Builder:
         kv_type: str = "f16",
     ):  # fmt: skip
         """`packed` names the formats that are repacked; `partial_bytes` is attention's memory for split contexts."""
-        self.tensors, self.packed_types, self.partial_bytes, self.kv_type = tensors, packed, partial_bytes, kv_type
+        self.tensors = dict(tensors)
+        self.packed_types, self.partial_bytes, self.kv_type = packed, partial_bytes, kv_type
         self.ops: list[Op] = []
         self._prepared: dict[tuple[View, str], View] = {}
 
@@ -165,20 +166,26 @@ class Builder:
         values = self.tensors[name].decode().reshape(-1)
         return Constant(name, np.ascontiguousarray(values, np.float32))
 
-    def rope_table(self, inverse_frequencies: np.ndarray, magnitude: float) -> View:
+    def rope_table(self, inverse_frequencies: np.ndarray, magnitude: float, name: str = "rope") -> View:
         n_pairs = len(inverse_frequencies)
-        table = self.buffer("rope", 2 * n_pairs)
+        table = self.buffer(name, 2 * n_pairs)
         constant = Constant("inverse_frequencies", np.ascontiguousarray(inverse_frequencies, np.float64))
         operands = {"table": table, "inverse_frequencies": constant}
         self.emit(ops.ROPE_TABLE, operands, n_pairs=n_pairs, magnitude=magnitude)
         return table
 
-    def embed(self, name: str) -> View:
-        """Rows of the embedding matrix `name` for the frame's tokens."""
+    def embed(self, name: str, scale: float = 1.0) -> View:
+        """Rows of the embedding matrix `name` for the frame's tokens, times `scale`."""
         weight = Weight((self.tensors[name],), packed=False)
         x = self.buffer("x", weight.n_columns)
-        self.emit(ops.EMBED, {"table": weight, "out": x}, width=weight.n_columns, row_bytes=weight.row_bytes)
+        operands = {"table": weight, "out": x}
+        self.emit(ops.EMBED, operands, width=weight.n_columns, row_bytes=weight.row_bytes, scale=scale)
         return x
+
+    def add_positions(self, x: View, name: str) -> None:
+        """Add the row of each token's position, of a matrix that is kept as float32."""
+        table = Constant(name, np.ascontiguousarray(self.tensors[name].decode(), np.float32))
+        self.emit(ops.ADD_POSITIONS, {"x": x, "table": table}, width=x.width)
 
     def rmsnorm(self, x: View, name: str, epsilon: float) -> View:
         extent = x.buffer.extent
@@ -186,6 +193,20 @@ class Builder:
         operands = {"x": x, "weight": self.vector(name), "out": out}
         self.emit(ops.RMSNORM, operands, extent, width=x.width, epsilon=epsilon)
         return out
+
+    def layernorm(self, x: View, name: str, epsilon: float, out: View | None = None) -> View:
+        """With the bias that the file may have; into a buffer of its own, or into `out`, which is not x."""
+        extent = x.buffer.extent
+        if out is None:
+            out = self.buffer(f"norm{extent}", x.width, extent=extent, private=True)
+        operands = {"x": x, "weight": self.vector(name), "bias": self._bias((name,)), "out": out}
+        self.emit(ops.LAYERNORM, operands, extent, width=x.width, epsilon=epsilon)
+        return out
+
+    def add_rmsnorm(self, x: View, name: str, epsilon: float, out: View) -> None:
+        """out += norm of x."""
+        operands = {"x": x, "weight": self.vector(name), "out": out}
+        self.emit(ops.ADD_RMSNORM, operands, x.buffer.extent, width=x.width, epsilon=epsilon)
 
     def project(self, x: View, names: tuple[str, ...], out: View | None = None, add: bool = False) -> View:
         """x by the matrices `names`, outputs side by side: in a new buffer, in `out`, or added to `out`."""
@@ -200,30 +221,64 @@ class Builder:
             start += weight.n_rows
         return out
 
-    def gated(self, x: View, gate: str, up: str) -> View:
-        """silu(x gate) * (x up), in one op where both matrices are packed alike."""
+    def gated(self, x: View, gate: str, up: str, activation: int = ops.SILU) -> View:
+        """activation(x gate) * (x up), in one op where both matrices are packed alike and a matmul can end so."""
         a, b = self.tensors[gate], self.tensors[up]
         out = self.buffer("gated", a.shape[0], extent=x.buffer.extent)
-        if self._is_packed(gate) and (a.type_id, a.shape) == (b.type_id, b.shape) and not self._bias((gate, up)):
+        is_alike = self._is_packed(gate) and (a.type_id, a.shape) == (b.type_id, b.shape)
+        if is_alike and activation == ops.SILU and not self._bias((gate, up)):
             self._matmul(x, Weight((a, b), interleaved=True), out, ops.SWIGLU, None)
             return out
         both = self.project(x, (gate, up))
         operands = {"gate_up": both, "out": out}
-        self.emit(ops.MULTIPLY_SILU, operands, x.buffer.extent, pitch=both.width, out_pitch=out.width, width=out.width)
+        sizes = {"pitch": both.width, "out_pitch": out.width, "width": out.width, "activation": activation}
+        self.emit(ops.MULTIPLY_SILU, operands, x.buffer.extent, **sizes)
         return out
 
-    def rope_store(self, qkv: View, table: View, layer: int, shape: "AttentionShape", pairing: int) -> None:
-        operands = {"qkv": qkv, "table": table, "keys": CacheSide(layer, 0), "values": CacheSide(layer, 1)}
-        n_pairs = table.width // 2
-        self.emit(ops.ROPE_STORE, operands, pitch=qkv.buffer.width, n_pairs=n_pairs, pairing=pairing, **shape.sizes())
+    def parts(self, name: str, n_parts: int) -> tuple[str, ...]:
+        """Names for the matrix `name` cut into so many runs of equal rows, with its bias if it has one."""
+        for whole in (name, name.replace(".weight", ".bias")):
+            if whole in self.tensors:
+                tensor = self.tensors[whole]
+                n_rows = tensor.shape[0] // n_parts
+                for part in range(n_parts):
+                    rows = tensor.rows(part * n_rows, (part + 1) * n_rows)
+                    self.tensors[_part_name(whole, part)] = rows
+        return tuple(_part_name(name, part) for part in range(n_parts))
 
-    def attention(self, qkv: View, layer: int, shape: "AttentionShape", scale: float) -> View:
+    def activate(self, x: View, activation: int) -> None:
+        sizes = {"pitch": x.buffer.width, "width": x.width, "activation": activation}
+        self.emit(ops.ACTIVATE, {"x": x}, x.buffer.extent, **sizes)
+
+    def soft_cap(self, x: View, cap: float) -> None:
+        self.emit(ops.SOFT_CAP, {"x": x}, x.buffer.extent, pitch=x.buffer.width, width=x.width, cap=cap)
+
+    def rope_store(
+        self, qkv: View, table: View | None, layer: int, shape: "AttentionShape", pairing: int,
+        norms: tuple[str, str] | None = None, epsilon: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`table`: None for heads that are not rotated. `norms`: of queries and of keys, head by head."""
+        query_norm, key_norm = map(self.vector, norms) if norms else (None, None)
+        operands = {
+            "qkv": qkv, "table": table, "keys": CacheSide(layer, 0), "values": CacheSide(layer, 1),
+            "query_norm": query_norm, "key_norm": key_norm,
+        }  # fmt: skip
+        turn = {"n_pairs": table.width // 2 if table else 0, "pairing": pairing, "epsilon": epsilon}
+        self.emit(ops.ROPE_STORE, operands, pitch=qkv.buffer.width, **turn, **shape.sizes())
+
+    def attention(
+        self, qkv: View, layer: int, shape: "AttentionShape", scale: float, window: int = 0, soft_cap: float = 0.0,
+        slopes: np.ndarray | None = None,
+    ) -> View:  # fmt: skip
+        """`window`, `soft_cap` and `slopes` (n_heads,): 0 or None for a layer without them."""
         out = self.buffer("attention", shape.n_heads * shape.value_dim)
         partials = self.buffer("partials", self.partial_bytes, BYTES)
         operands = {
             "qkv": qkv, "keys": CacheSide(layer, 0), "values": CacheSide(layer, 1), "out": out, "partials": partials,
+            "slopes": None if slopes is None else Constant("slopes", np.ascontiguousarray(slopes, np.float32)),
         }  # fmt: skip
-        self.emit(ops.ATTENTION, operands, pitch=qkv.buffer.width, out_pitch=out.width, scale=scale, **shape.sizes())
+        sizes = {"pitch": qkv.buffer.width, "out_pitch": out.width, "window": window, **shape.sizes()}
+        self.emit(ops.ATTENTION, operands, scale=scale, soft_cap=soft_cap, **sizes)
         return out
 
     def gather(self, x: View) -> View:
@@ -279,6 +334,11 @@ class Builder:
             self._prepared = {key: view for key, view in self._prepared.items() if view != out}
             self._prepared[x, kind] = out
         return self._prepared[x, kind]
+
+
+def _part_name(name: str, part: int) -> str:
+    base, _, kind = name.rpartition(".")
+    return f"{base}.{part}.{kind}"
 
 
 @dataclass(frozen=True)

@@ -11,83 +11,23 @@ from numpy.typing import NDArray
 
 from . import formats
 from .frame import PAGE_POSITIONS, Frame
-from .ops import ADD, ADJACENT, SWIGLU, TOKENS
+from .op_functions import (
+    ACTIVATIONS,
+    KV_ROUNDING,
+    Floats,
+    attended,
+    keep,
+    layer_normalized,
+    quantized,
+    rms_normalized,
+    rotated,
+    silu,
+    soft_capped,
+)
+from .op_functions import integers_and_scales as integers_and_scales
+from .op_functions import round_q8_0 as round_q8_0
+from .ops import ADD, SWIGLU, TOKENS
 from .program import Buffer, CacheSide, Op, Program, View, Weight
-
-Floats = NDArray[np.float32]
-BLOCK = 32  # values that share a scale in quantized activations and in a Q8_0 cache
-
-
-def integers_and_scales(x: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """x (..., n * 32) -> int8 (..., n, 32) and float32 (..., n, 1): max|x| / 127, integers rounded half to even."""
-    blocks = x.reshape(*x.shape[:-1], -1, BLOCK)
-    largest = np.abs(blocks).max(axis=-1, keepdims=True)
-    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
-    return np.rint(blocks * inverse).astype(np.int8), largest * np.float32(1 / 127)
-
-
-def quantized(x: Floats) -> Floats:
-    """What x (..., n * 32) is as int8 blocks with float32 scales."""
-    integers, scales = integers_and_scales(x)
-    return (integers * scales).reshape(x.shape)
-
-
-def round_q8_0(x: Floats) -> Floats:
-    """What heads (..., width) are as int8 blocks with float16 scales; the last block is padded with zeros."""
-    width = x.shape[-1]
-    padding = [(0, 0)] * (x.ndim - 1) + [(0, -width % BLOCK)]
-    integers, scales = integers_and_scales(np.pad(x, padding))
-    values = integers * scales.astype(np.float16).astype(np.float32)
-    return values.reshape(*x.shape[:-1], -1)[..., :width]
-
-
-def round_f16(x: Floats) -> Floats:
-    return x.astype(np.float16).astype(np.float32)
-
-
-def keep(x: Floats) -> Floats:
-    return x
-
-
-KV_ROUNDING = {"f32": keep, "f16": round_f16, "q8_0": round_q8_0}
-
-
-def rms_normalized(x: Floats, weight: Floats, epsilon: float) -> Floats:
-    """x / sqrt(mean(x^2) + epsilon) * weight over the last axis."""
-    mean_square = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)
-    return (x / np.sqrt(mean_square + np.float32(epsilon))).astype(np.float32) * weight
-
-
-def silu(x: Floats) -> Floats:
-    with np.errstate(over="ignore"):  # exp(-x) of a large negative x is infinite, and the quotient rightly zero
-        return x / (1 + np.exp(-x))
-
-
-def rotated(heads: Floats, table: Floats, pairing: int) -> Floats:
-    """Heads (n_tokens, n_heads, width) whose first values turn by table (n_tokens, 2 * n_pairs): cosines, sines."""
-    n_pairs = table.shape[1] // 2
-    cosine, sine = table[:, None, :n_pairs], table[:, None, n_pairs:]
-    first, second = (
-        (slice(0, 2 * n_pairs, 2), slice(1, 2 * n_pairs, 2))
-        if pairing == ADJACENT
-        else (slice(0, n_pairs), slice(n_pairs, 2 * n_pairs))
-    )
-    a, b = heads[..., first], heads[..., second]
-    out = heads.copy()
-    out[..., first], out[..., second] = a * cosine - b * sine, b * cosine + a * sine
-    return out
-
-
-def softmax(scores: Floats) -> Floats:
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def attended(query: Floats, keys: Floats, values: Floats, scale: float) -> Floats:
-    """One token: query (n_heads, key_dim), keys and values (n_positions, n_kv_heads, dim) -> (n_heads * value_dim,)."""
-    grouped = query.reshape(keys.shape[1], -1, query.shape[1])  # (n_kv_heads, group, key_dim)
-    scores = grouped @ keys.transpose(1, 2, 0) * np.float32(scale)  # (n_kv_heads, group, n_positions)
-    return (softmax(scores) @ values.transpose(1, 0, 2)).reshape(-1)
 
 
 class ReferenceMachine:
@@ -156,12 +96,29 @@ def rope_table(machine: ReferenceMachine, op: Op) -> None:
 def embed(machine: ReferenceMachine, op: Op) -> None:
     tensor = op.operands["table"].tensors[0]
     rows = tensor.data.reshape(tensor.shape[0], -1)[machine.frame.token_ids[: machine.frame.n_tokens]]
-    machine.operand(op, "out")[:] = formats.by_id(tensor.type_id).decode_rows(rows, tensor.shape[1])
+    values = formats.by_id(tensor.type_id).decode_rows(rows, tensor.shape[1])
+    machine.operand(op, "out")[:] = values * np.float32(op.floats["scale"])
+
+
+def add_positions(machine: ReferenceMachine, op: Op) -> None:
+    positions = machine.frame.positions[: machine.frame.n_tokens]
+    machine.operand(op, "x")[:] += op.operands["table"].values[positions]
 
 
 def rmsnorm(machine: ReferenceMachine, op: Op) -> None:
     weight = op.operands["weight"].values
     machine.operand(op, "out")[:] = rms_normalized(machine.operand(op, "x"), weight, op.floats["epsilon"])
+
+
+def layernorm(machine: ReferenceMachine, op: Op) -> None:
+    weight, bias = op.operands["weight"].values, op.operands["bias"]
+    x = machine.operand(op, "x")
+    machine.operand(op, "out")[:] = layer_normalized(x, weight, bias and bias.values, op.floats["epsilon"])
+
+
+def add_rmsnorm(machine: ReferenceMachine, op: Op) -> None:
+    weight = op.operands["weight"].values
+    machine.operand(op, "out")[:] += rms_normalized(machine.operand(op, "x"), weight, op.floats["epsilon"])
 
 
 def quantize(machine: ReferenceMachine, op: Op) -> None:
@@ -185,12 +142,21 @@ def matmul(machine: ReferenceMachine, op: Op) -> None:
 
 
 def rope_store(machine: ReferenceMachine, op: Op) -> None:
-    qkv, table, sizes = machine.operand(op, "qkv"), machine.operand(op, "table"), op.integers
+    qkv, sizes = machine.operand(op, "qkv"), op.integers
     queries, keys, values = split_heads(qkv, sizes)
-    queries[:] = rotated(queries, table, sizes["pairing"])
+    queries, keys = (turned(machine, op, heads, norm) for heads, norm in ((queries, "query_norm"), (keys, "key_norm")))
     qkv[:, : queries[0].size] = queries.reshape(len(qkv), -1)
-    machine.store(op.operands["keys"], rotated(keys, table, sizes["pairing"]))
+    machine.store(op.operands["keys"], keys)
     machine.store(op.operands["values"], values)
+
+
+def turned(machine: ReferenceMachine, op: Op, heads: Floats, norm: str) -> Floats:
+    """Heads (n_tokens, n_heads, key_dim) normed, if the op has that norm, and rotated, if it has a table."""
+    if op.operands[norm] is not None:
+        heads = rms_normalized(heads, op.operands[norm].values, op.floats["epsilon"])
+    if op.operands["table"] is None:
+        return heads
+    return rotated(heads, machine.operand(op, "table"), op.integers["pairing"])
 
 
 def split_heads(qkv: Floats, sizes: dict[str, int]) -> tuple[Floats, Floats, Floats]:
@@ -209,7 +175,8 @@ def split_heads(qkv: Floats, sizes: dict[str, int]) -> tuple[Floats, Floats, Flo
 def attention(machine: ReferenceMachine, op: Op) -> None:
     frame, sizes, out = machine.frame, op.integers, machine.operand(op, "out")
     queries, _, _ = split_heads(machine.operand(op, "qkv"), sizes)
-    slots, visible = frame.slots[: frame.n_tokens], frame.visible[: frame.n_tokens]
+    slots, visible = frame.slots[: frame.n_tokens], seen_ranges(frame, sizes["window"])
+    slopes = op.operands["slopes"] and op.operands["slopes"].values
     for slot in np.unique(slots):
         tokens = np.flatnonzero(slots == slot)
         end = visible[tokens, 1].max()
@@ -217,7 +184,15 @@ def attention(machine: ReferenceMachine, op: Op) -> None:
         values = machine.cached(op.operands["values"], slot, end)
         for token in tokens:
             seen = slice(*visible[token])
-            out[token] = attended(queries[token], keys[seen], values[seen], op.floats["scale"])
+            out[token] = attended(queries[token], keys[seen], values[seen], *op.floats.values(), slopes)
+
+
+def seen_ranges(frame: Frame, window: int) -> NDArray[np.int32]:
+    """(first, end) positions for each token of a frame, int32 (n_tokens, 2)."""
+    visible = frame.visible[: frame.n_tokens].copy()
+    if window:
+        visible[:, 0] = np.maximum(visible[:, 0], visible[:, 1] - window)
+    return visible
 
 
 def gather(machine: ReferenceMachine, op: Op) -> None:
@@ -227,12 +202,24 @@ def gather(machine: ReferenceMachine, op: Op) -> None:
 
 def multiply_silu(machine: ReferenceMachine, op: Op) -> None:
     gate_up, width = machine.operand(op, "gate_up"), op.integers["width"]
-    machine.operand(op, "out")[:] = silu(gate_up[:, :width]) * gate_up[:, width:]
+    activation = ACTIVATIONS[op.integers["activation"]]
+    machine.operand(op, "out")[:] = activation(gate_up[:, :width]) * gate_up[:, width:]
+
+
+def activate(machine: ReferenceMachine, op: Op) -> None:
+    x = machine.operand(op, "x")
+    x[:] = ACTIVATIONS[op.integers["activation"]](x)
+
+
+def soft_cap(machine: ReferenceMachine, op: Op) -> None:
+    x = machine.operand(op, "x")
+    x[:] = soft_capped(x, op.floats["cap"])
 
 
 OPERATIONS: dict[str, Callable[[ReferenceMachine, Op], None]] = {
     operation.__name__: operation
     for operation in (
         rope_table, embed, rmsnorm, quantize, panel, matmul, rope_store, attention, gather, multiply_silu,
+        add_positions, layernorm, add_rmsnorm, activate, soft_cap,
     )
 }  # fmt: skip

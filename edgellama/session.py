@@ -103,6 +103,16 @@ class Session:
         """Append one token; float32 (vocab,), the logits after it."""
         return self._run([token_id], [0], check)[0]
 
+    def decode_likeliest(self, token_id: int, check: Check | None = None) -> int:
+        """Append one token; the likeliest after it. Faster than decode() where a GPU can go on with it by itself."""
+        with self.model.lock:
+            if check:
+                check()
+            self.check_room(1)
+            chosen = self.model.run_likeliest(token_id, self.n_tokens, self.slot, check)
+            self.ids.append(int(token_id))
+            return chosen
+
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Append tokens; float32 (n_tokens, vocab), the logits after each of them."""
         out = np.empty((len(ids), self.model.config.vocab_size), np.float32)

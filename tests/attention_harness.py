@@ -10,16 +10,21 @@ from edgellama.frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from edgellama.ops import ADJACENT, ATTENTION, ROPE_STORE, ROPE_TABLE
 from edgellama.program import AttentionShape
 
+NORM_EPSILON = 1e-5
 BASE = 100.0  # of the rotary frequencies: small, so that every pair turns far within a test
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One attention layer: head counts and widths, how many values of a head turn, and which form pairs."""
+    """One attention layer: head counts and widths, how many values of a head turn, which form pairs, and its quirks."""
 
     shape: AttentionShape
     rope_dim: int
     pairing: int = ADJACENT
+    window: int = 0
+    soft_cap: float = 0.0
+    slopes: np.ndarray | None = None  # (n_heads,)
+    norms: tuple[np.ndarray, np.ndarray] | None = None  # of queries and of keys, (key_dim,)
 
     @property
     def width(self) -> int:
@@ -111,13 +116,16 @@ class Session:
         frequencies = {"table": table, "inverse_frequencies": Guarded.of(layer.inverse_frequencies)}
         bind, pitch = self.machine.bind, layer.width
         turn = {"pitch": pitch, "n_pairs": n_pairs, "pairing": layer.pairing, **sizes}
-        attend = {"pitch": pitch, "out_pitch": layer.out_width, **sizes}
-        scale = {"scale": layer.shape.key_dim**-0.5}
+        attend = {"pitch": pitch, "out_pitch": layer.out_width, "window": layer.window, **sizes}
+        scale = {"scale": layer.shape.key_dim**-0.5, "soft_cap": layer.soft_cap}
+        query_norm, key_norm = map(Guarded.of, layer.norms) if layer.norms else (None, None)
+        turned = {"table": table if n_pairs else None, "query_norm": query_norm, "key_norm": key_norm, **sides}
+        attended = {"out": out, "partials": self.partials, "slopes": layer.slopes, **sides}
         self.machine.run(
             bind(ROPE_TABLE, frequencies, {"n_pairs": n_pairs}, {"magnitude": 1.0}),
-            bind(ROPE_STORE, {"table": table, **sides}, turn, helper=f"store_key_{self.kv_type}",
+            bind(ROPE_STORE, turned, turn, {"epsilon": NORM_EPSILON}, helper=f"store_key_{self.kv_type}",
                  second_helper=f"store_value_{self.kv_type}"),
-            bind(ATTENTION, {"out": out, "partials": self.partials, **sides}, attend, scale,
+            bind(ATTENTION, attended, attend, scale,
                  helper=f"scores_{self.kv_type}", second_helper=f"weighted_{self.kv_type}"),
         )  # fmt: skip
         for memory in (table, self.partials, self.cache.keys, self.cache.values):

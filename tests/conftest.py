@@ -60,3 +60,37 @@ def synthetic_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         return made[key]
 
     return make
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch):
+    """A driver with one GPU in place of libcuda. The test fails if it was misused or anything was not freed."""
+    from fake_cuda import FakeCuda, install
+
+    fake = install(monkeypatch, FakeCuda())
+    yield fake
+    assert not fake.problems, "\n".join(fake.problems)
+    assert not fake.left()
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    """The CUDA kernels, to run on this CPU. Compiling them takes about a minute where the cache does not have them."""
+    from cuda_emulation import load_emulator
+
+    return load_emulator()
+
+
+@pytest.fixture(scope="session")
+def gpu(emulator):
+    """Launches single CUDA kernels on this CPU."""
+    from cuda_emulation import Gpu
+
+    return Gpu(emulator)
+
+
+@pytest.fixture
+def emulated_cuda(fake_cuda, emulator):
+    """The same driver with a GPU of few multiprocessors, whose kernels run on this CPU."""
+    fake_cuda.attributes[16], emulator.seed, fake_cuda.on_launch = 2, 0, emulator.launch
+    return fake_cuda

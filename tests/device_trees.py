@@ -1,6 +1,13 @@
-"""Small copies of /proc and /sys as five machines show them, as dicts of path -> text; made up, but in the true form.
+"""Small copies of /proc and /sys as seven machines show them, as dicts of path -> text; made up, but in the true form.
 
 Each holds what must not get into a shared record: host names, serial numbers, addresses and ids, all with SECRET.
+
+Where the facts of big and little cores are from: capacities are `capacity-dmips-mhz` times the highest frequency,
+scaled to 1024 for the best core, as drivers/base/arch_topology.c computes them, and the device trees of Linux say 530
+and 1024 in rockchip/rk3588-base.dtsi (at 1800 and 2304 MHz), 448 and 1024 in qcom/sm8250.dtsi (Snapdragon 865: 1804.8,
+2419.2 and 2841.6 MHz), 714 and 1024 in apple/t8103.dtsi (M1: 2064 and 3204 MHz). The BCM2712 of the Raspberry Pi 5 has
+one kind of core. Intel's product page has the cores, threads and frequencies of the Core i7-1260P. Part numbers are
+those of arch/arm64/include/asm/cputype.h.
 """
 
 from pathlib import Path
@@ -278,6 +285,46 @@ def cloud_vm() -> Tree:
     )
 
 
+def snapdragon_phone() -> Tree:
+    """A Snapdragon 865 as an app sees it: a prime and three more Cortex-A77, four Cortex-A55; no caches are told."""
+    little, gold, prime = [0, 1, 2, 3], [4, 5, 6], [7]
+    capacities = dict.fromkeys(little, 284) | dict.fromkeys(gold, 871) | {7: 1024}
+    return merged(
+        identities(),
+        cores([[*little, *gold, *prime]], capacities=capacities),
+        policy(little, "schedutil", 691_200, 1_804_800),
+        policy(gold, "schedutil", 1_478_400, 2_419_200),
+        policy(prime, "schedutil", 1_862_400, 2_841_600),
+        {
+            "proc/cpuinfo": arm_cpuinfo(["0xd05"] * 4 + ["0xd0d"] * 4),
+            "proc/meminfo": "MemTotal:        7706228 kB\nMemAvailable:    3300000 kB",
+            "proc/sys/kernel/osrelease": "4.19.157-perf",
+        },
+    )
+
+
+def apple_m1() -> Tree:
+    """An M1 under Linux: four Icestorm and four Firestorm, each four with a second-level cache of their own."""
+    little, big = [0, 1, 2, 3], [4, 5, 6, 7]
+    cpuinfo = arm_cpuinfo(["0x022"] * 4 + ["0x023"] * 4).replace("0x41", "0x61")
+    return merged(
+        identities(),
+        cores([[*little, *big]], capacities=dict.fromkeys(little, 460) | dict.fromkeys(big, 1024)),
+        *(cache(i, 0, 1, "Data", "64K" if i in little else "128K", str(i)) for i in (*little, *big)),
+        *(cache(i, 2, 2, "Unified", "4096K", "0-3") for i in little),
+        *(cache(i, 2, 2, "Unified", "12288K", "4-7") for i in big),
+        policy(little, "schedutil", 600_000, 2_064_000),
+        policy(big, "schedutil", 600_000, 3_204_000),
+        {
+            "proc/cpuinfo": cpuinfo,
+            "proc/meminfo": "MemTotal:        7945216 kB\nMemAvailable:    6000000 kB",
+            "proc/device-tree/model": "Apple Mac mini (M1, 2020)\0",
+            "proc/device-tree/serial-number": SECRET,
+            "proc/sys/kernel/osrelease": "6.9.10-asahi",
+        },
+    )
+
+
 def thermal_zone(number: int, name: str, millicelsius: int) -> Tree:
     folder = f"sys/class/thermal/thermal_zone{number}"
     return {f"{folder}/type": name, f"{folder}/temp": str(millicelsius)}
@@ -297,5 +344,7 @@ TREES = {
     "rk3588": rk3588_board,
     "intel-laptop": intel_laptop,
     "amd-desktop": amd_desktop,
+    "snapdragon-phone": snapdragon_phone,
+    "apple-m1": apple_m1,
     "cloud-vm": cloud_vm,
 }

@@ -13,9 +13,11 @@ import numpy as np
 from edgellama.compiler.cache import KernelObject, unseal
 from edgellama.compiler.children import child_environment
 from edgellama.compiler.loader import Kernels
+from edgellama.simd.detect import host_architecture
 from edgellama.simd.target import TARGETS
 
-TRIPLE = "x86_64-unknown-linux-gnu"
+TRIPLES = {"x86-64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
+HOST_TRIPLE = TRIPLES.get(host_architecture())
 HERE = Path(__file__).resolve().parent
 
 
@@ -27,11 +29,17 @@ def run_build(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, timeout=300)
 
 
+def triple_of(isa: str) -> str:
+    """Linux on the architecture of an instruction set; those for any architecture are built for this host's."""
+    return TRIPLES.get(TARGETS[isa].architecture) or HOST_TRIPLE or TRIPLES["x86-64"]
+
+
+@cache
 def build(isa: str) -> tuple[KernelObject, str]:
-    """The object of simd_kernels.py for x86-64 Linux, and its assembly."""
+    """The object of simd_kernels.py for Linux, and its assembly."""
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "assembly.s"
-        options = ("--isa", isa, "--triple", TRIPLE, "--key", isa, "--assembly", str(text))
+        options = ("--isa", isa, "--triple", triple_of(isa), "--key", isa, "--assembly", str(text))
         done = run_build("--modules", "simd_kernels", *options)
         assert done.returncode == 0, done.stderr.decode()
         return unseal(done.stdout, isa), text.read_text()
@@ -42,6 +50,10 @@ def all_builds() -> dict[str, tuple[KernelObject, str]]:
     """{instruction set: (object, assembly)}, also for instruction sets that this host cannot run."""
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(TARGETS, pool.map(build, TARGETS), strict=True))
+
+
+def host_kernels(isa: str) -> Kernels:
+    return Kernels(isa, [build(isa)[0]])
 
 
 def aligned(values: np.ndarray) -> np.ndarray:

@@ -6,12 +6,14 @@ from edgellama.compiler.entry import entry
 from edgellama.simd import arithmetic, control, dot, memory, tile
 
 intp = types.intp
-TWO, THREE, FOUR = (types.void(*[intp] * n) for n in (2, 3, 4))
+TWO, THREE, FOUR, FIVE = (types.void(*[intp] * n) for n in (2, 3, 4, 5))
 
 
-@entry(FOUR)
-def dot4(acc, w, x, out):
-    memory.store_ints(out, dot.dot4(memory.load_ints(acc), memory.load_bytes(w), x))
+@entry(FIVE)
+def dot4_bytes(acc, w, x, negative_sum, out):
+    """acc + dot4 of the bytes less 128; the start is what a run over bytes begins with."""
+    start = memory.load_ints(acc) + dot.start_bytes(negative_sum)
+    memory.store_ints(out, dot.dot4_bytes(start, memory.load_bytes(w), x))
 
 
 @entry(FOUR)
@@ -115,8 +117,8 @@ def fma(a, b, c, out):
 
 
 TILE = tile.make_tile(tile.TOKENS)
-start_ints, dot_tile, add_scaled, add_outer = TILE.start_ints, TILE.dot, TILE.add_scaled, TILE.add_outer
-zero_floats, spill = TILE.zero_floats, TILE.spill
+start_ints, start_bytes, dot_small, dot_bytes = TILE.start_ints, TILE.start_bytes, TILE.dot_small, TILE.dot_bytes
+add_scaled, add_outer, zero_floats, spill = TILE.add_scaled, TILE.add_outer, TILE.zero_floats, TILE.spill
 
 
 @entry(TWO)
@@ -130,7 +132,17 @@ def tile_product(n_quads, weights, activations, starts, scales, token_scales, ou
     """One block of a matrix product: out = (starts << 1 + weights · activations) * scales * token_scales."""
     sums = start_ints(starts, 1)
     for quad in range(n_quads):
-        sums = dot_tile(sums, weights + 64 * tile.HALVES * quad, activations + 4 * tile.TOKENS * quad)
+        sums = dot_small(sums, weights + 64 * tile.HALVES * quad, activations + 4 * tile.TOKENS * quad)
+    total = add_scaled(zero_floats(), sums, tile.load_halves_f32(scales), token_scales)
+    spill(total, out)
+
+
+@entry(types.void(*[intp] * 7))
+def tile_product_of_bytes(n_quads, weights, activations, negative_sums, scales, token_scales, out):
+    """The same for weights around 128."""
+    sums = start_bytes(negative_sums)
+    for quad in range(n_quads):
+        sums = dot_bytes(sums, weights + 64 * tile.HALVES * quad, activations + 4 * tile.TOKENS * quad)
     total = add_scaled(zero_floats(), sums, tile.load_halves_f32(scales), token_scales)
     spill(total, out)
 

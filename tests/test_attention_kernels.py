@@ -1,8 +1,10 @@
 """rope_table, rope_store and attention: what they leave in a paged cache, and what they read from it, against NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from attention_harness import Layer, Session, layer_of, random_qkv
+from attention_harness import NORM_EPSILON, Layer, Session, layer_of, random_qkv
 from kernel_harness import Guarded, Machine
 
 from edgellama import reference
@@ -31,6 +33,9 @@ def check_cache(session: Session, qkv: np.ndarray, rotated: np.ndarray, slot: in
     layer, length = session.layer, len(qkv)
     table = rope_rows(layer, np.arange(length))
     queries, keys, values = reference.split_heads(qkv, layer.shape.sizes())
+    if layer.norms:
+        pairs = zip((queries, keys), layer.norms, strict=True)
+        queries, keys = (reference.rms_normalized(heads, norm, NORM_EPSILON) for heads, norm in pairs)
     wanted = reference.rotated(queries, table, layer.pairing).reshape(length, -1)
     n_query_values = wanted.shape[1]
     np.testing.assert_allclose(rotated[:, :n_query_values], wanted, rtol=0, atol=2e-6)
@@ -51,15 +56,58 @@ def check_attention(session: Session, rotated: np.ndarray, out: np.ndarray, posi
     queries, _, _ = reference.split_heads(rotated, layer.shape.sizes())
     keys, values = session.sequence(slot, len(out))
     for position in positions:
-        seen = slice(0, position + 1)
-        wanted = reference.attended(queries[position], keys[seen], values[seen], layer.shape.key_dim**-0.5)
-        np.testing.assert_allclose(out[position], wanted, rtol=0, atol=4e-6, err_msg=f"position {position}")
+        seen = slice(max(0, position + 1 - layer.window) if layer.window else 0, position + 1)
+        scale = layer.shape.key_dim**-0.5
+        heads = queries[position], keys[seen], values[seen]
+        wanted = reference.attended(*heads, scale, layer.soft_cap, layer.slopes)
+        exact = {"rtol": 0, "atol": 4e-6 + 4e-7 * layer.soft_cap}  # the cap's tanh ends in a difference
+        np.testing.assert_allclose(out[position], wanted, **exact, err_msg=f"position {position}")
 
 
 def chunks_that_single_out(positions, length: int) -> list[int]:
     """Step lengths in which each of these positions is a step of its own."""
     edges = sorted({0, length, *positions, *(position + 1 for position in positions)})
     return np.diff(edges).tolist()
+
+
+def check_quirks(kernels, layer: Layer, kv_type: str = "f16") -> None:
+    """A layer in one prefill, and in steps of one token with the same bits."""
+    last = [length - 1 for length in LENGTHS]
+    qkv = random_qkv(layer, LENGTHS[-1])
+    session = Session(kernels, layer, kv_type)
+    rotated, out = session.run(qkv, [len(qkv)])
+    check_cache(session, qkv, rotated)
+    check_attention(session, rotated, out, last)
+    stepped = Session(kernels, layer, kv_type, n_workers=2).run(qkv, chunks_that_single_out(last, len(qkv)))
+    np.testing.assert_array_equal(stepped[1], out)
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize("window", (1, 7, 16, 250, 256, 300, 1000))
+def test_window(kernels, window, kv_type):
+    """Smaller than a tile of tokens, than a page, across pages, and larger than the sequence."""
+    check_quirks(kernels, replace(layer_of(64, 3), window=window), kv_type)
+
+
+@pytest.mark.parametrize("soft_cap", (0.25, 50.0))
+def test_soft_cap(kernels, soft_cap):
+    check_quirks(kernels, replace(layer_of(80, 2), soft_cap=soft_cap))
+
+
+@pytest.mark.parametrize("window", (0, 20))
+def test_slopes(kernels, window):
+    """ALiBi, with heads that differ, and without rotation."""
+    layer = layer_of(64, 3)
+    slopes = np.float32(2.0) ** -np.arange(1, 7, dtype=np.float32)
+    check_quirks(kernels, replace(layer, rope_dim=0, slopes=slopes, window=window, soft_cap=3.0 if window else 0.0))
+
+
+@pytest.mark.parametrize("head_dim", (8, 20, 128, 256))
+@pytest.mark.parametrize("pairing", (ADJACENT, HALF_SPLIT))
+def test_norms_of_heads(kernels, pairing, head_dim):
+    random = np.random.default_rng(3)
+    norms = tuple(random.standard_normal(head_dim, dtype=np.float32) for _ in range(2))
+    check_quirks(kernels, replace(layer_of(head_dim, 2, pairing=pairing), norms=norms))
 
 
 @pytest.mark.parametrize("group", (1, 3, 8))

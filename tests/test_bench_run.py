@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -154,15 +155,22 @@ def test_a_busy_machine_is_said():
     assert row["warnings"] == ["the machine was busy: the threads had their cores for 50% of the time"]
 
 
-def test_copies_that_do_not_fit_are_refused_before_they_are_loaded(tmp_path, monkeypatch):
-    from edgellama import system
-
-    path = tmp_path / "model.gguf"
-    path.write_bytes(bytes(1000))
-    monkeypatch.setattr(system, "available_memory_bytes", lambda: 2500)
-    run._check_memory(path, 2)
+def test_copies_that_do_not_fit_are_refused_before_they_are_loaded(synthetic_model, monkeypatch):
+    path = synthetic_model("q4_0")
+    loads = [run._load_options([replace(DECODE, n_threads=threads)], run.Settings()) for threads in (1, 2, 3)]
+    monkeypatch.setenv("EDGELLAMA_MEMORY", "300M")  # one takes 110 MB
+    run._check_memory(path, loads[:2])
     with pytest.raises(EdgellamaError, match="3 thread counts or cache types"):
-        run._check_memory(path, 3)
+        run._check_memory(path, loads)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_options_of_the_command(synthetic_model, monkeypatch):
+    path = synthetic_model("q4_0")
+    options = run._load_options([Variant(n_gen=8, n_depth=10_000, n_threads=1, kv_type="f32")], run.Settings())
+    monkeypatch.setenv("EDGELLAMA_MEMORY", "118M")
+    with pytest.raises(EdgellamaError, match="--kv-type q8_0") as caught:
+        run._check_memory(path, [options])
+    assert "--context" not in str(caught.value)
 
 
 def test_a_failed_process_is_told_by_its_last_line():

@@ -6,17 +6,19 @@ import random
 import threading
 
 import pytest
-from test_device import topology_files, write_tree
+from test_topology import topology_files, write_tree
 
 from bench import tune
 from bench.halving import Halving
 from bench.placements import placements
 from edgellama import device, system
-from edgellama.device import DeviceSettings, Placement
+from edgellama.device import DeviceSettings
+from edgellama.placement import Placement
+from edgellama.topology import cpu_list, parse_cpu_list, read_topology
 
 
 def found(tmp_path, cpus, caches=None, usable=None, limit=64, can_place=True):
-    topology = device.read_topology(write_tree(tmp_path / "cpus", cpus, caches))
+    topology = read_topology(write_tree(tmp_path / "cpus", cpus, caches))
     return placements(topology, cpus if usable is None else usable, limit, can_place)
 
 
@@ -195,11 +197,11 @@ def test_workers_move_between_the_core_sets_and_results_do_not_change(synthetic_
 
 def test_tune_measures_stores_and_forgets(synthetic_model, stored):
     tuned = tune.tune(synthetic_model("q4_0"), budget_seconds=1.0)
-    choices = placements(device.read_topology(), system.usable_cpus())
+    choices = placements(read_topology(), system.usable_cpus())
     assert tuned.is_saved and tuned.is_small_model and {tuned.prefill, tuned.decode} <= set(choices)
     assert stored[0] == DeviceSettings(None, tuned.prefill, tuned.decode)
     text = tune.as_markdown(tuned)
-    assert tune.describe(tuned.decode) in text and "tune with the one you use" in text
+    assert tuned.decode.describe() in text and "tune with the one you use" in text
     assert json.loads(json.dumps(tune.as_json(tuned)))["decode"]["threads"] == tuned.decode.threads
     tune.forget()
     assert stored[0] == DeviceSettings()
@@ -207,7 +209,7 @@ def test_tune_measures_stores_and_forgets(synthetic_model, stored):
 
 @pytest.mark.parametrize(("cpus", "text"), [((4,), "4"), ((0, 1, 2, 3), "0-3"), ((0, 2, 3, 9), "0,2-3,9"), ((), "")])
 def test_cpu_lists_read_as_the_kernel_writes_them(cpus, text):
-    assert tune.cpu_list(cpus) == text and device.parse_cpu_list(text) == cpus
+    assert cpu_list(cpus) == text and parse_cpu_list(text) == cpus
 
 
 END_TO_END = """

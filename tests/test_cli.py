@@ -315,7 +315,7 @@ def test_generate_prints_prompt_and_text(stand_in):
     assert err == "prefill 2 tokens 4.0 tok/s · decode 3 tokens 12.0 tok/s · seed 11\n"
     assert model.prompt_ids == [0, 7]
     assert model.sample_options == {"max_tokens": 256}
-    assert model.load_options == {}
+    assert model.load_options == {"sequences": 0}
 
 
 def test_generate_forms_of_output(stand_in):
@@ -345,7 +345,14 @@ def test_generate_hands_options_on(stand_in):
         **{"logit_bias": {4: float("-inf"), 5: 1.5}, "dry_sequence_breakers": ("\n", ".")},
         **{"stop": ["a\nb"], "on_full": "shift"},
     }
-    assert model.load_options == {"threads": 2, "context": 99, "kv_type": "q8_0", "repack": False, "device": "cpu"}
+    assert model.load_options == {
+        "threads": 2,
+        "context": 99,
+        "kv_type": "q8_0",
+        "repack": False,
+        "device": "cpu",
+        "sequences": 0,
+    }
 
 
 def test_generate_prompt_from_file(stand_in, tmp_path):

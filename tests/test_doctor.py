@@ -85,38 +85,6 @@ def test_little_memory_is_wrong(monkeypatch):
     assert found.state == "wrong" and "0.1 GB available" in found.text
 
 
-SMI = """#!/bin/sh
-{body}
-"""
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the driver's program is a shell script here")
-@pytest.mark.parametrize(
-    ("body", "state", "text"),
-    [
-        ("echo 'NVIDIA H100 80GB HBM3, 81559 MiB, 550.90'", "well", "NVIDIA H100 80GB HBM3, 81559 MiB, 550.90"),
-        ("echo broken >&2; exit 9", "note", "does not answer"),
-    ],
-)
-def test_graphics_cards(monkeypatch, tmp_path, body, state, text):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(SMI.format(body=body))
-    program.chmod(0o755)
-    monkeypatch.setattr(machine, "NVIDIA_FOLDER", tmp_path)
-    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), "/usr/bin", "/bin"]))
-    found = machine.check_gpu()
-    assert found.state == state and text in found.text
-
-
-def test_no_graphics_card_is_fine_and_the_driver_names_them_without_a_program(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(machine, "NVIDIA_FOLDER", tmp_path)
-    assert machine.check_gpu().text == "no NVIDIA card found; none is needed"
-    (tmp_path / "0000:01:00.0").mkdir()
-    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA T4\nIRQ:   29\n")
-    assert machine.check_gpu().facts["nvidia"] == ["NVIDIA T4"]
-
-
 def test_a_terminal_without_unicode_is_noted(monkeypatch):
     class Ascii:
         encoding = "ANSI_X3.4-1968"

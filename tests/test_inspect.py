@@ -4,9 +4,11 @@ import argparse
 import json
 import math
 
+import numpy as np
 import pytest
 from gguf_builder import ARRAY, FLOAT32, INT32, STRING, gguf, key, llama_file
 
+import edgellama
 from edgellama.commands import inspect
 from edgellama.errors import GGUFError
 
@@ -47,24 +49,41 @@ def test_json_is_complete(run, model):
     assert (report["n_values"], report["weight_bytes"]) == (N_VALUES, WEIGHT_BYTES)
     assert report["config"]["n_kv_heads"] == 2
     assert report["config"]["rope_scaling"]["kind"] == "none"
-    assert report["config_error"] is None
 
 
-def test_memory(run, model):
-    memory = json.loads(run(model, "--json", "--context", 1000))["memory"]
+def test_memory(run, synthetic_model):
+    """The shape "tiny": d_model 256, 2 layers, 2 KV heads of 32, feed-forward 512, vocabulary 512, Q4_0 throughout."""
+    memory = json.loads(run(synthetic_model("q4_0"), "--json", "--context", 1000))["memory"]
     assert memory["context"] == 1000
-    # 2 layers, 2 KV heads, a key and a value of 16: 2 bytes each, or one block of 34 bytes each
-    assert memory["kv_cache_f16_bytes"] == 1000 * 2 * 2 * (16 + 16) * 2
-    assert memory["kv_cache_q8_0_bytes"] == 1000 * 2 * 2 * (34 + 34)
-    # 512 tokens of residual, norm in and out (64), q, k, v and attention output, gate and up (96); 5 logits
-    assert memory["activation_bytes"] == 4 * (512 * (3 * 64 + 4 * 32 + 2 * 32 + 2 * 96) + 5)
-    assert memory["weight_bytes"] == WEIGHT_BYTES
-    parts = ("weight_bytes", "kv_cache_f16_bytes", "activation_bytes")
+    positions, heads = 1024, 2 * 2  # whole pages of 256; of all layers
+    assert memory["kv_cache_f16_bytes"] == positions * heads * (32 + 32) * 2
+    assert memory["kv_cache_q8_0_bytes"] == positions * heads * (34 + 34)
+    matrices = 2 * (256 * (256 + 64 + 64 + 256) + 3 * 256 * 512) + 256 * 512  # without the embedding, read in the file
+    assert memory["weight_bytes"] == matrices * 18 // 32
+    parts = ("weight_bytes", "kv_cache_f16_bytes", "activation_bytes", "runtime_bytes")
     assert memory["total_f16_bytes"] == sum(memory[part] for part in parts)
+    assert memory["total_q8_0_bytes"] < memory["total_f16_bytes"]
 
 
-def test_context_defaults_to_the_models(run, model):
-    assert json.loads(run(model, "--json"))["memory"]["context"] == 128
+def test_a_load_counts_the_same(run, synthetic_model):
+    path = synthetic_model("q4_0")
+    memory = json.loads(run(path, "--json", "--context", 700))["memory"]
+    with edgellama.load(path, context=700, sequences=0) as model:
+        assert model.memory.total_bytes == memory["total_f16_bytes"]
+        held = sum(len(array) for array in model.machine._keep if array.dtype == np.uint8)
+        held += sum(map(len, model.machine.workers.memory))
+    needs = model.memory
+    assert held == pytest.approx(needs.total_bytes - needs.runtime_bytes, rel=0.001)
+
+
+def test_a_model_that_cannot_run_has_no_figures(run, model):
+    report = json.loads(run(model, "--json"))
+    assert report["memory"] is None and report["config"] and "tensor" in report["config_error"]
+    assert "This version cannot run it: " in run(model)
+
+
+def test_context_defaults_to_the_models(run, synthetic_model):
+    assert json.loads(run(synthetic_model("q4_0"), "--json"))["memory"]["context"] == 2048
 
 
 def test_text(run, model):
@@ -73,9 +92,15 @@ def test_text(run, model):
     assert ["llama.embedding_length", "uint32", "64"] in lines
     assert ["q4_0", "1", "6,144", "3.4", "KiB", "4.50"] in lines
     assert ["all", "4", "10,624", "9.1", "KiB", f"{8 * WEIGHT_BYTES / N_VALUES:.2f}"] in lines
-    assert ["memory", "at", "128", "tokens", "size"] in lines
     assert "[<unk>, <s>, </s>, a, ...] (5 items)" in text
     assert "blk.0.ffn_up.weight" not in text
+
+
+def test_text_of_memory(run, synthetic_model):
+    text = run(synthetic_model("q4_0"), "--context", 512)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["memory", "at", "512", "tokens", "size"] in lines
+    assert ["KV", "cache,", "f16", "256.0", "KiB"] in lines
 
 
 def test_text_lists_tensors_when_asked(run, model):

@@ -17,7 +17,18 @@ from edgellama import reference
 from edgellama.compiler import load_kernels
 from edgellama.cpu.layout import NEGATIVE_SUM, NEGATIVE_SUM_16, SCALE, SCALED_SUM, SCALED_SUM_16
 from edgellama.frame import FEW_ROWS
-from edgellama.ops import GATHER, LOGIT_ROWS, MULTIPLY_SILU, RMSNORM
+from edgellama.ops import (
+    ACTIVATE,
+    ADD_POSITIONS,
+    ADD_RMSNORM,
+    GATHER,
+    LAYERNORM,
+    LOGIT_ROWS,
+    MULTIPLY_SILU,
+    RMSNORM,
+    SILU,
+    SOFT_CAP,
+)
 
 TOKENS = (1, 2, 4, 5, 6, 7, 12, 13)
 EPSILON = 2.0**-23
@@ -52,16 +63,93 @@ def test_rmsnorm_of_zeros_and_huge_values(kernels):
 
 
 @pytest.mark.parametrize("n_workers", (1, 2))
-@pytest.mark.parametrize(("n_rows", "width"), [(1, 1), (1, 33), (2, 16), (7, 100)])
-def test_multiply_silu(kernels, n_rows, width, n_workers):
+@pytest.mark.parametrize("width", (1, 15, 33, 100))
+@pytest.mark.parametrize("n_rows", (1, 4, 33))
+def test_add_rmsnorm(kernels, n_rows, width, n_workers):
+    x, weight, out = random_rows(n_rows, width), random_rows(1, width, 1), random_rows(n_rows, width, 2)
+    before = out.values.copy()
+    machine = Machine(kernels, simple_frame(n_rows), n_workers)
+    operands = {"x": x, "weight": weight, "out": out}
+    machine.run(machine.bind(ADD_RMSNORM, operands, {"width": width}, {"epsilon": 1e-5}))
+    wanted = before + reference.rms_normalized(x.values, weight.values[0], 1e-5)
+    np.testing.assert_allclose(out.check(), wanted, rtol=(width + 8) * EPSILON, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_bias", (True, False))
+@pytest.mark.parametrize("width", (1, 15, 16, 33, 100))
+@pytest.mark.parametrize("n_rows", (1, 4, 5, 33))
+def test_layernorm(kernels, n_rows, width, with_bias):
+    """Also of values far from zero."""
+    x, weight, out = random_rows(n_rows, width), random_rows(1, width, 1), Guarded((n_rows, width))
+    x.values[-1] += 100
+    bias = random_rows(1, width, 2) if with_bias else None
+    machine = Machine(kernels, simple_frame(n_rows), 2)
+    operands = {"x": x, "weight": weight, "bias": bias, "out": out}
+    machine.run(machine.bind(LAYERNORM, operands, {"width": width}, {"epsilon": 1e-5}))
+    wanted = reference.layer_normalized(x.values, weight.values[0], bias and bias.values[0], 1e-5)
+    np.testing.assert_allclose(out.check(), wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(out.values[:-1], wanted[:-1], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("n_rows", (1, 5))
+@pytest.mark.parametrize("width", (1, 16, 70))
+def test_add_positions(kernels, width, n_rows):
+    x, table = random_rows(n_rows, width), random_rows(600, width, 1)
+    before, frame = x.values.copy(), simple_frame(n_rows)
+    frame.positions[:n_rows] = positions = (599, 0, 7, 300, 255)[:n_rows]
+    machine = Machine(kernels, frame, 2)
+    machine.run(machine.bind(ADD_POSITIONS, {"x": x, "table": table}, {"width": width}))
+    np.testing.assert_array_equal(x.check(), before + table.values[list(positions)])
+
+
+def hard_values(width: int) -> np.ndarray:
+    """Where exponentials overflow, both signs of zero and its neighbourhood, and everyday values."""
+    everyday = np.random.default_rng(5).standard_normal(width) * 3
+    edges = [0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 5, -5, 20, -20, 90, -90, 1e4, -1e4]
+    return np.concatenate([edges, everyday])[:width].astype(np.float32)
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize(("n_rows", "width"), [(1, 1), (1, 33), (3, 2050)])
+def test_activate(kernels, n_rows, width, activation):
+    """In rows that are wider than what is activated."""
+    x = random_rows(n_rows, width + 3)
+    x.values[0, :width] = hard_values(width)
+    before = x.values.copy()
+    machine = Machine(kernels, simple_frame(n_rows), 2)
+    sizes = {"pitch": width + 3, "width": width, "activation": activation}
+    machine.run(machine.bind(ACTIVATE, {"x": x}, sizes))
+    wanted = reference.ACTIVATIONS[activation](before[:, :width])
+    np.testing.assert_allclose(x.check()[:, :width], wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(x.values[:, width:], before[:, width:])
+
+
+@pytest.mark.parametrize("cap", (0.5, 30.0))
+@pytest.mark.parametrize(("n_rows", "width"), [(1, 1), (2, 35), (1, 2050)])
+def test_soft_cap(kernels, n_rows, width, cap):
+    x = random_rows(n_rows, width)
+    x.values[0] = hard_values(width)
+    before = x.values.copy()
+    machine = Machine(kernels, simple_frame(5, range(n_rows)), 2)
+    operation = machine.bind(SOFT_CAP, {"x": x}, {"pitch": width, "width": width}, {"cap": cap}, extent=LOGIT_ROWS)
+    machine.run(operation)
+    np.testing.assert_allclose(x.check(), reference.soft_capped(before, cap), rtol=0, atol=4e-7 * cap)
+
+
+@pytest.mark.parametrize("n_workers", (1, 2))
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize(("n_rows", "width"), [(1, 1), (1, 33), (2, 16), (7, 100), (3, 1030)])
+def test_multiply_silu(kernels, n_rows, width, activation, n_workers):
     """Also where exp(-gate) overflows, and into rows that are wider than the product."""
     gate_up, out = random_rows(n_rows, 2 * width), Guarded((n_rows, width + 3))
     gate_up.values[0, :width] = np.linspace(-120, 120, width)
     machine = Machine(kernels, simple_frame(n_rows), n_workers)
-    sizes = {"pitch": 2 * width, "out_pitch": width + 3, "width": width}
+    sizes = {"pitch": 2 * width, "out_pitch": width + 3, "width": width, "activation": activation}
     machine.run(machine.bind(MULTIPLY_SILU, {"gate_up": gate_up, "out": out}, sizes))
     gate, up = gate_up.values[:, :width], gate_up.values[:, width:]
-    np.testing.assert_allclose(out.check()[:, :width], reference.silu(gate) * up, rtol=2e-6, atol=1e-30)
+    wanted = reference.ACTIVATIONS[activation](gate) * up
+    exact = {"rtol": 2e-6, "atol": 1e-30} if activation == SILU else {"rtol": 1e-5, "atol": 3e-6}
+    np.testing.assert_allclose(out.check()[:, :width], wanted, **exact)
     assert np.isnan(out.values[:, width:]).all()
 
 

@@ -12,6 +12,7 @@ from model_files import relative_rms, with_metadata
 import edgellama
 from edgellama.errors import EdgellamaError
 from edgellama.model import StepToken
+from edgellama.models.names import size
 
 CONTEXT = 600
 IDS = [1, 20, 30, 40, 50]
@@ -237,8 +238,10 @@ def test_child_process(model, expected):
 
 def test_progress_of_loading(path):
     reports = []
-    with edgellama.load(path, progress=lambda *report: reports.append(report)):
-        packing = [(done, total) for what, done, total in reports if what == "packing weights"]
+    with edgellama.load(path, progress=lambda *report: reports.append(report)) as model:
+        packing = [(done, total) for what, done, total in reports if what.startswith("packing weights")]
+        said = next(what for what, _, _ in reports if what.startswith("packing"))
+        assert f"{size(model.memory.total_bytes)} of memory" in said
     assert packing == sorted(packing)
     assert packing[-1][0] == packing[-1][1] > 0
 

@@ -159,7 +159,7 @@ def test_a_wheel_with_objects_installs_runs_and_leaves_only_its_cache(tree, tmp_
     assert len(objects) == 16
     for name, content in objects.items():
         assert str(tree).encode() not in content and b"/home/" not in content and b"site-packages" not in content, name
-        assert beyond(instructions(object_in(content)), isa) == []
+        assert beyond(instructions(object_in(content), isa), isa) == []
 
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "new env")], check=True)
     python = tmp_path / "new env" / "bin" / "python"

@@ -17,7 +17,7 @@ import pytest
 from fake_hub import COMMIT, TOKEN, FakeHub, answer_status, corrupt, drop_after, ignore_range
 from gguf_builder import F32, INT32, STRING, UINT16, gguf, key, llama_file, llama_keys, tensor
 
-from edgellama import cli, device, system
+from edgellama import cli, device, placement, system
 
 REPOSITORY = "owner/Tiny-GGUF"
 Q4, Q8 = "tiny.Q4_K_M.gguf", "tiny.Q8_0.gguf"
@@ -117,7 +117,7 @@ def test_the_speed_of_memory_is_measured_once(hub, monkeypatch):
     measured = []
     monkeypatch.setattr(memory_speed, "_measure", lambda n_threads: measured.append(n_threads) or 1.5e10)
     assert [memory_speed.read_bytes_per_second() for _ in range(2)] == [1.5e10, 1.5e10]
-    assert measured == [device.default_thread_count()] and device.load_settings().decode_threads == 3
+    assert measured == [placement.default_thread_count()] and device.load_settings().decode_threads == 3
 
 
 def test_memory_is_not_faster_than_light(hub):

@@ -114,13 +114,15 @@ class Machine:
         self.frame["n_tokens"] = n_tokens
         self.worker["scratch"], self.worker["n_active"] = self.scratch.address, 1
 
-    def run(self, kernel: str, spec, operands: dict, integers: dict, helper: str = "") -> None:
+    def run(self, kernel: str, spec, operands: dict, integers: dict, helper: str = "", floats=()) -> None:
         op = aligned(BOUND.itemsize)
         op[:] = 0
         for name, value in operands.items():
             op[spec.operand(name) :][:8].view(np.int64)[0] = value
         for name, value in integers.items():
             op[spec.integer(name) :][:8].view(np.int64)[0] = value
+        for name, value in dict(floats).items():
+            op[spec.float(name) :][:4].view(np.float32)[0] = value
         if helper:
             op.view(BOUND)["helper"] = self.kernels.address(helper)
         addresses = (op.ctypes.data, self.frame.ctypes.data, self.worker.ctypes.data)
@@ -199,8 +201,9 @@ def test_bias_and_addition(kernels, name, n_tokens):
     np.testing.assert_array_equal(product(kernels, name, data, x, ADD, bias, start), (plain + bias) + start)
 
 
+@pytest.mark.parametrize("scale", (1.0, 16.25))
 @pytest.mark.parametrize("name", [*FORMATS, *FLOATS])
-def test_embedding(kernels, name):
+def test_embedding(kernels, name, scale):
     data = random_rows(name, 19, 768)
     token_ids = np.array([18, 0, 7, 7, 3], np.int32)
     machine = Machine(kernels, len(token_ids), unpacked_scratch_bytes(768, 1))
@@ -208,5 +211,6 @@ def test_embedding(kernels, name):
     out = Guarded((len(token_ids), 768), np.float32)
     kernel = "embed_floats" if name in FLOATS else "embed_codes"
     operands = {"table": data.ctypes.data, "out": out.address}
-    machine.run(kernel, EMBED, operands, {"width": 768, "row_bytes": data.shape[1]}, f"row_{name}")
-    np.testing.assert_array_equal(out.check(), formats.by_name(name).decode_rows(data, 768)[token_ids])
+    machine.run(kernel, EMBED, operands, {"width": 768, "row_bytes": data.shape[1]}, f"row_{name}", {"scale": scale})
+    wanted = formats.by_name(name).decode_rows(data, 768)[token_ids] * np.float32(scale)
+    np.testing.assert_array_equal(out.check(), wanted)

@@ -134,9 +134,12 @@ def test_one_of_another_abi_or_instruction_set_is_not_used(made, monkeypatch):
         ("linux", "x86_64", 64, "elf-x86_64"),
         ("win32", "AMD64", 64, "win64"),
         ("linux", "x86_64", 32, None),
-        ("linux", "aarch64", 64, None),
+        ("linux", "aarch64", 64, "elf-aarch64"),
+        ("linux", "aarch64", 32, None),
         ("darwin", "x86_64", 64, None),
-        ("win32", "ARM64", 64, None),
+        ("darwin", "arm64", 64, "macho-arm64"),
+        ("win32", "ARM64", 64, "win-arm64"),
+        ("linux", "riscv64", 64, None),
     ],
 )
 def test_the_abi_of_a_host(monkeypatch, system, machine, bits, expected):
@@ -152,12 +155,18 @@ def test_a_shipped_object_is_what_this_host_would_compile(made, monkeypatch):
     ((_, compiled, _),) = run_jobs([Job(GROUP, "generic", "key")])
     monkeypatch.setattr(shipped, "FOLDER", made / "objects")
     assert compiled.data == shipped.load(GROUP, "generic").data
-    assert {target.llvm_cpu for target in TARGETS.values()} == {"x86-64-v4", "x86-64-v3", ""}
+    for target in TARGETS.values():
+        assert target.llvm_cpu in ("x86-64-v4", "x86-64-v3", "neoverse-n1", "cortex-a72", "")
 
 
-def test_a_release_has_every_group_for_every_instruction_set_and_abi():
+def test_a_release_has_every_group_for_every_instruction_set_of_every_abi():
     jobs = release_jobs(list(TARGETS), list(shipped.ABIS))
-    assert len(jobs) == len({job.key for job in jobs}) == len(groups_of("edgellama")) * len(TARGETS) * 2
+    assert len(jobs) == len({job.key for job in jobs}) == len(groups_of("edgellama")) * (2 * 5 + 3 * 3)
+    assert {job.isa for job in jobs if job.triple == shipped.ABIS["win64"]} == {
+        *("avx512vnni", "avx512", "avxvnni", "avx2", "generic")
+    }
+    assert {job.isa for job in jobs if job.triple == shipped.ABIS["elf-aarch64"]} == {"i8mm", "dotprod", "neon"}
+    assert [job.isa for job in release_jobs(["avx2"], ["elf-aarch64"])] == []
 
 
 def test_a_name_that_does_not_exist_is_one_sentence(run_python, tmp_path):

@@ -5,17 +5,17 @@ import ctypes
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from kernel_builds import TRIPLE, aligned, all_builds, call
+from kernel_builds import HOST_TRIPLE, aligned, call, host_kernels
 
 from edgellama.compiler.loader import Kernels
 from edgellama.simd.detect import executable_isas
 
-pytestmark = pytest.mark.skipif(llvm.get_process_triple() != TRIPLE, reason="the test kernels are built for " + TRIPLE)
+pytestmark = pytest.mark.skipif(llvm.get_process_triple() != HOST_TRIPLE, reason="the test kernels are for Linux")
 
 
 @pytest.fixture(scope="module", params=executable_isas())
 def kernels(request) -> Kernels:
-    return Kernels(request.param, [all_builds()[request.param][0]])
+    return host_kernels(request.param)
 
 
 def dot4_reference(acc, w, x) -> np.ndarray:
@@ -25,17 +25,21 @@ def dot4_reference(acc, w, x) -> np.ndarray:
 def check_dot4(kernels: Kernels, name: str, w: np.ndarray, x: np.ndarray) -> None:
     acc = np.arange(-8, 8, dtype=np.int32) * 1000003
     out = np.full(16, 7, np.int32)
-    call(kernels, name, acc, aligned(w), x, out)
-    np.testing.assert_array_equal(out, dot4_reference(acc, w, x))
+    if name == "dot4_bytes":
+        call(kernels, name, acc, aligned(w), x, -x.sum(dtype=np.int32, keepdims=True), out)
+        np.testing.assert_array_equal(out, dot4_reference(acc, w.astype(np.int32) - 128, x))
+    else:
+        call(kernels, name, acc, aligned(w), x, out)
+        np.testing.assert_array_equal(out, dot4_reference(acc, w, x))
 
 
-@pytest.mark.parametrize(("name", "largest"), [("dot4", 255), ("dot4_small", 64)])
+@pytest.mark.parametrize(("name", "w"), [("dot4_bytes", 255), ("dot4_bytes", 0), ("dot4_small", 64)])
 @pytest.mark.parametrize("x", [-128, 127, -1, 0])
-def test_dot4_is_exact_at_its_extremes(kernels, name, largest, x):
-    check_dot4(kernels, name, np.full(64, largest, np.uint8), np.full(4, x, np.int8))
+def test_dot4_is_exact_at_its_extremes(kernels, name, w, x):
+    check_dot4(kernels, name, np.full(64, w, np.uint8), np.full(4, x, np.int8))
 
 
-@pytest.mark.parametrize(("name", "largest"), [("dot4", 255), ("dot4_small", 64)])
+@pytest.mark.parametrize(("name", "largest"), [("dot4_bytes", 255), ("dot4_small", 64)])
 def test_dot4_sums_adjacent_bytes_exactly(kernels, name, largest):
     random = np.random.default_rng(1)
     for _ in range(50):
@@ -46,8 +50,8 @@ def test_dot4_sums_adjacent_bytes_exactly(kernels, name, largest):
 def test_dot4_wraps_where_int32_ends(kernels):
     acc = np.full(16, 2**31 - 1, np.int32)
     out = np.zeros(16, np.int32)
-    call(kernels, "dot4", acc, aligned(np.full(64, 255, np.uint8)), np.full(4, 127, np.int8), out)
-    expected = (2**31 - 1 + 4 * 255 * 127 + 2**31) % 2**32 - 2**31
+    call(kernels, "dot4_small", acc, aligned(np.full(64, 64, np.uint8)), np.full(4, 127, np.int8), out)
+    expected = (2**31 - 1 + 4 * 64 * 127 + 2**31) % 2**32 - 2**31
     np.testing.assert_array_equal(out, expected)
 
 

@@ -5,17 +5,17 @@ import threading
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from kernel_builds import TRIPLE, aligned, all_builds, call
+from kernel_builds import HOST_TRIPLE, aligned, call, host_kernels
 
 from edgellama.compiler.loader import Kernels
 from edgellama.simd.detect import executable_isas
 
-pytestmark = pytest.mark.skipif(llvm.get_process_triple() != TRIPLE, reason="the test kernels are built for " + TRIPLE)
+pytestmark = pytest.mark.skipif(llvm.get_process_triple() != HOST_TRIPLE, reason="the test kernels are for Linux")
 
 
 @pytest.fixture(scope="module", params=executable_isas())
 def kernels(request) -> Kernels:
-    return Kernels(request.param, [all_builds()[request.param][0]])
+    return host_kernels(request.param)
 
 
 def tile_shape(kernels: Kernels) -> tuple[int, int]:
@@ -33,17 +33,25 @@ def spill_space(tokens: int) -> np.ndarray:
     return aligned(np.full((tokens, 2, 16), np.nan, np.float32))
 
 
-def test_tile_product(kernels):
+@pytest.mark.parametrize(("largest", "n_quads"), [(31, 8), (63, 4), (255, 8)])  # the largest runs of small codes
+@pytest.mark.parametrize("extreme", [False, True])
+def test_tile_product(kernels, largest, n_quads, extreme):
     tokens, halves = tile_shape(kernels)
-    n_quads, random = 8, np.random.default_rng(5)
-    w = aligned(random.integers(0, 256, (n_quads, halves, 16, 4), dtype=np.uint8))
-    x = random.integers(-128, 128, (n_quads, tokens, 4), dtype=np.int8)
+    random = np.random.default_rng(5)
+    w = aligned(random.integers(largest if extreme else 0, largest + 1, (n_quads, halves, 16, 4), dtype=np.uint8))
+    x = random.integers(-128, -127 if extreme else 128, (n_quads, tokens, 4), dtype=np.int8)
     starts = random.integers(-4000, 4000, tokens, dtype=np.int32)
     scales = aligned(random.standard_normal((halves, 16)).astype(np.float32))
     token_scales = random.standard_normal(tokens).astype(np.float32)
     out = spill_space(tokens)
-    call(kernels, "tile_product", n_quads, w, x, starts, scales, token_scales, out)
-    dots = np.einsum("qhik,qtk->thi", w.astype(np.int32), x.astype(np.int32)) + 2 * starts[:, None, None]
+    if largest == 255:
+        starts = -x.sum((0, 2), dtype=np.int32)
+        call(kernels, "tile_product_of_bytes", n_quads, w, x, starts, scales, token_scales, out)
+        first = 128 * starts
+    else:
+        call(kernels, "tile_product", n_quads, w, x, starts, scales, token_scales, out)
+        first = 2 * starts
+    dots = np.einsum("qhik,qtk->thi", w.astype(np.int32), x.astype(np.int32)) + first[:, None, None]
     expected = (dots.astype(np.float32) * scales) * token_scales[:, None, None]
     np.testing.assert_array_equal(out[:, :halves], expected)
     assert np.isnan(out[:, halves:]).all()

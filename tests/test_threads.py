@@ -3,6 +3,7 @@
 import pytest
 
 from edgellama.cpu.threads import ThreadTrial, WorkerCount
+from edgellama.placement import Placement
 
 
 def run(count: WorkerCount, seconds_with, n_steps: int) -> list[int]:
@@ -55,11 +56,11 @@ def test_one_of_eight_busy_cores_costs_one_worker():
 
 
 def test_a_trial_takes_all_candidates_in_turn_and_forgets_the_first_step():
-    trial, used, best = ThreadTrial([1, 2, 4]), [], None
+    trial, used, best = ThreadTrial([Placement(count) for count in (1, 2, 4)]), [], None
     while best is None:
-        used.append(trial.current)
-        best = trial.report(9.0 if len(used) == 1 else {1: 2.0, 2: 1.0, 4: 1.5}[trial.current])
-    assert used == [4, *([1, 2, 4] * 3)] and best == 2
+        used.append(trial.current.threads)
+        best = trial.report(9.0 if len(used) == 1 else {1: 2.0, 2: 1.0, 4: 1.5}[trial.current.threads])
+    assert used == [4, *([1, 2, 4] * 3)] and best == Placement(2)
 
 
 def test_a_start_with_fewer_workers_grows_when_more_help():

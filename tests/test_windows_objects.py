@@ -10,7 +10,7 @@ from windows_kernels import FRAME_BYTES
 
 from edgellama.compiler import shipped
 from edgellama.compiler.cache import unseal
-from edgellama.compiler.codegen import ALLOWED_SYMBOLS, WINDOWS_SYMBOLS
+from edgellama.compiler.codegen import allowed_symbols
 from edgellama.compiler.object_symbols import undefined_symbols
 
 
@@ -85,7 +85,7 @@ def test_the_object_is_coff_and_needs_only_what_the_loader_offers(folder):
     (machine,) = struct.unpack_from("<H", data)
     assert machine == 0x8664  # IMAGE_FILE_MACHINE_AMD64
     assert undefined_symbols(data) == {"sin", "cos", "memset", "_fltused", "__chkstk"}
-    assert undefined_symbols(data) <= ALLOWED_SYMBOLS | WINDOWS_SYMBOLS
+    assert undefined_symbols(data) <= allowed_symbols(shipped.ABIS["win64"])
 
 
 def test_a_long_name_is_read_from_the_string_table():

@@ -1,9 +1,10 @@
 """The tokens of a model on their way into a GGUF file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgellama.tokenizer.vocabulary import TokenType
+from edgellama.tokenizer.vocabulary import PREFIX_KEY, TokenType
 
 SENTENCEPIECE, BYTE_LEVEL = "llama", "gpt2"  # tokenizer.ggml.model
 _ID_KEYS = {
@@ -35,6 +36,7 @@ class Vocabulary:
     charsmap: bytes = b""
     templates: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    prefix: list[int] = field(default_factory=list)  # ids before every text
 
     def put(self, token_id: int, token: bytes, kind: TokenType) -> None:
         """Set a token, with padding before it where it lies past the end."""
@@ -49,6 +51,16 @@ class Vocabulary:
         if self.model == SENTENCEPIECE:
             self.scores += [_LOWEST_SCORE] * (n_tokens - first)
 
+    def append(self, texts: Sequence[str], prefix: Sequence[str]) -> None:
+        """Control tokens in the places behind the last token that is no padding, and what every text begins with."""
+        n_tokens = len(self.tokens)
+        while n_tokens and self.types[n_tokens - 1] == TokenType.UNUSED:
+            n_tokens -= 1
+        for index, text in enumerate(texts[: len(self.tokens) - n_tokens], n_tokens):
+            self.put(index, text.encode(), TokenType.CONTROL)
+        self.prefix = [self.tokens.index(text.encode()) for text in prefix if text.encode() in self.tokens]
+        self.flags["add_bos_token"] = False
+
     def metadata(self) -> dict[str, Any]:
         """The `tokenizer.*` keys."""
         values: dict[str, Any] = {"model": self.model, "pre": self.pre, "tokens": self.tokens}
@@ -62,6 +74,8 @@ class Vocabulary:
         if self.charsmap:
             values["precompiled_charsmap"] = self.charsmap
         named = {f"tokenizer.ggml.{name}": value for name, value in values.items()}
+        if self.prefix:
+            named[PREFIX_KEY] = self.prefix
         return named | self._template_keys()
 
     def _template_keys(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from ..errors import ModelError
 
-_SHARED = {"spec"}
+_SHARED = {"spec", "records", "blocks"}
 
 
 def names() -> list[str]:

@@ -1,48 +1,35 @@
 """Llama 1, 2, 3.x and Code Llama (Touvron et al. 2023), and what shares their block: TinyLlama, SmolLM, Mistral 7B.
 
 Pre-norm decoder: RMS norm, grouped-query attention with RoPE on adjacent pairs, RMS norm, SwiGLU. The output matrix
-may be the embedding itself; query, key, value and output projections may have biases.
+may be the embedding itself, projections may have biases, and attention may be limited to a sliding window (Mistral 7B
+0.1).
 """
 
-import numpy as np
-
-from .. import rope
 from ..config import ModelConfig
 from ..ops import ADJACENT
-from ..program import AttentionShape, Builder, Program
-from .spec import COMMON_KEYS, VECTOR, Key, Source, TensorSpec
+from ..program import Builder, Program
+from .blocks import finish, pre_norm_layer, rope_table
+from .records import EMBEDDING, FREQUENCIES, GATED_COLUMNS, OUTPUT, OUTPUT_NORM, ROPE_DIVISORS, attention, gated
+from .spec import COMMON_KEYS, RMS_EPSILON, About, Key, Source
 
 TENSORS = (
-    TensorSpec("token_embd.weight", ("vocab", "d_model")),
-    TensorSpec("output_norm.weight", ("d_model",), VECTOR),
-    TensorSpec("output.weight", ("vocab", "d_model"), optional=True),
-    TensorSpec("rope_freqs.weight", ("rope_pairs",), VECTOR, optional=True),
-    TensorSpec("rope_factors_long.weight", ("rope_pairs",), VECTOR, optional=True),
-    TensorSpec("rope_factors_short.weight", ("rope_pairs",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.attn_norm.weight", ("d_model",), VECTOR),
-    TensorSpec("blk.{i}.attn_q.weight", ("q", "d_model")),
-    TensorSpec("blk.{i}.attn_k.weight", ("k", "d_model")),
-    TensorSpec("blk.{i}.attn_v.weight", ("v", "d_model")),
-    TensorSpec("blk.{i}.attn_output.weight", ("d_model", "o")),
-    TensorSpec("blk.{i}.attn_q.bias", ("q",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.attn_k.bias", ("k",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.attn_v.bias", ("v",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.attn_output.bias", ("d_model",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.ffn_norm.weight", ("d_model",), VECTOR),
-    TensorSpec("blk.{i}.ffn_gate.weight", ("d_ff", "d_model")),
-    TensorSpec("blk.{i}.ffn_up.weight", ("d_ff", "d_model")),
-    TensorSpec("blk.{i}.ffn_down.weight", ("d_model", "d_ff")),
-    TensorSpec("blk.{i}.ffn_gate.bias", ("d_ff",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.ffn_up.bias", ("d_ff",), VECTOR, optional=True),
-    TensorSpec("blk.{i}.ffn_down.bias", ("d_model",), VECTOR, optional=True),
-)
+    EMBEDDING, OUTPUT_NORM, OUTPUT, *ROPE_DIVISORS,
+    *attention(bias="maybe", output_bias="maybe"),
+    *gated(bias="maybe"),
+)  # fmt: skip
 
 # What converters read: the model_type of checkpoints, values that the block takes for granted, names and tensors.
+ABOUT = About(
+    tokenizer="SentencePiece; byte-level BPE `llama-bpe`",
+    template="`llama2`, `llama3`, `mistral` and others",
+    checked="transformers: Llama 2, Llama 3.1, Mistral with and without a window; llama.cpp",
+    limits="RoPE scaling `dynamic` is fixed at conversion",
+)
 MODEL_TYPES = ("llama", "mistral")
 FIXED = {"hidden_act": "silu"}
 KEYS = (
     *COMMON_KEYS,
-    Key("attention.layer_norm_rms_epsilon", ("rms_norm_eps",), float, 1e-6),
+    RMS_EPSILON,
     Key("attention.sliding_window", ("sliding_window",), int, None),
 )
 # Meta rotates adjacent pairs as this family does, Hugging Face the two halves of a head.
@@ -61,34 +48,14 @@ SOURCES = (
     Source("blk.{i}.ffn_up", "model.layers.{i}.mlp.up_proj", "layers.{i}.feed_forward.w3"),
     Source("blk.{i}.ffn_down", "model.layers.{i}.mlp.down_proj", "layers.{i}.feed_forward.w2"),
 )
-# Nothing but the columns of ffn_down sees the order of these rows: columns that a checkpoint has in an order of its own
-# can keep it if the rows follow.
-COLUMNS_FOLLOW_ROWS = {"blk.{i}.ffn_down": ("blk.{i}.ffn_gate", "blk.{i}.ffn_up")}
-UNUSED_SOURCES = ("*.rotary_emb.inv_freq", "rope.freqs")  # RoPE's frequencies, which the config gives
+COLUMNS_FOLLOW_ROWS = GATED_COLUMNS
+UNUSED_SOURCES = (FREQUENCIES, "rope.freqs")
 
 
 def build(b: Builder, config: ModelConfig, context: int) -> Program:
     """The forward pass of a model for sessions of up to `context` positions."""
-    shape = AttentionShape(config.n_heads, config.n_kv_heads, config.head_dim_k, config.head_dim_v, b.kv_type)
-    scale = config.head_dim_k**-0.5
     x = b.embed("token_embd.weight")  # (n_tokens, d_model)
-    table = b.rope_table(*rope.frequencies(config, context, _divisors(b)))
+    table = rope_table(b, config, context)
     for layer in range(config.n_layers):
-        p = f"blk.{layer}."
-        h = b.rmsnorm(x, p + "attn_norm.weight", config.norm_eps)
-        qkv = b.project(h, (p + "attn_q.weight", p + "attn_k.weight", p + "attn_v.weight"))
-        b.rope_store(qkv, table, layer, shape, ADJACENT)
-        a = b.attention(qkv, layer, shape, scale)  # (n_tokens, n_heads * head_dim_v)
-        b.project(a, (p + "attn_output.weight",), out=x, add=True)
-        h = b.rmsnorm(x, p + "ffn_norm.weight", config.norm_eps)
-        gated = b.gated(h, p + "ffn_gate.weight", p + "ffn_up.weight")  # (n_tokens, d_ff)
-        b.project(gated, (p + "ffn_down.weight",), out=x, add=True)
-    h = b.rmsnorm(b.gather(x), "output_norm.weight", config.norm_eps)  # (n_rows, d_model)
-    output = "output.weight" if "output.weight" in b.tensors else "token_embd.weight"
-    logits = b.project(h, (output,))  # (n_rows, vocab)
-    return Program(b.ops, logits, h, shape, config.n_layers)
-
-
-def _divisors(b: Builder) -> dict[str, np.ndarray]:
-    names = {"freqs": "rope_freqs", "long": "rope_factors_long", "short": "rope_factors_short"}
-    return {key: b.vector(f"{name}.weight").values for key, name in names.items() if f"{name}.weight" in b.tensors}
+        pre_norm_layer(b, config, x, layer, table, ADJACENT, window=config.sliding_window)
+    return finish(b, config, b.rmsnorm(b.gather(x), "output_norm.weight", config.norm_eps))

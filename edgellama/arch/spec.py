@@ -3,6 +3,7 @@
 Beside what the runtime reads, a family says here where converters find its numbers and tensors in checkpoints.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,16 @@ MATRIX, VECTOR = "matrix", "vector"
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its GGUF name ({i} for the layer), its shape in symbols of `dimensions`, and its role."""
+    """One tensor: its GGUF name ({i} for the layer), its shape in symbols of `dimensions`, and its role.
+
+    `instead` names another that makes this one superfluous.
+    """
 
     name: str
     shape: tuple[str, ...]
     role: str = MATRIX
     optional: bool = False
+    instead: str = ""
 
     @property
     def per_layer(self) -> bool:
@@ -33,7 +38,8 @@ class Source:
 
     `hf` is the name in Hugging Face's checkpoints, `meta` in Meta's own, which llama2.c shares. `steps` make the file's
     tensor of Hugging Face's: the name of a function in `converters/transforms.py`, then its arguments. Meta's tensors
-    need none. `unless` names a flag of the checkpoint's config that makes the tensor superfluous.
+    need none. `when` says by the checkpoint's config whether they are taken. `unless` names a flag of that config which
+    makes the tensor superfluous.
     """
 
     name: str
@@ -41,19 +47,21 @@ class Source:
     meta: str = ""
     steps: tuple[tuple[str, ...], ...] = ()
     unless: str = ""
+    when: Callable[[Mapping[str, Any]], bool] | None = None
 
 
 @dataclass(frozen=True)
 class Key:
-    """The metadata key `{architecture}.{name}` and the fields of a config.json that may hold it, best first.
+    """A number of the model: its GGUF name below `{architecture}.`, and the fields of config.json that may hold it.
 
-    `default`: what their absence means; None leaves the key out of the file.
+    `compute` makes it of the config where no field does. A default of None leaves an absent key out of the file.
     """
 
     name: str
-    fields: tuple[str, ...]
+    fields: tuple[str, ...] = ()
     kind: type = int
     default: Any = REQUIRED
+    compute: Callable[[Mapping[str, Any]], Any] | None = None
 
 
 COMMON_KEYS = (
@@ -68,16 +76,38 @@ COMMON_KEYS = (
 )
 
 
+@dataclass(frozen=True)
+class About:
+    """What people want to know of a family: `tokenizer` and `template` are what its files usually have.
+
+    `checked`: the independent implementation whose logits the tests compare with. `limits`: what does not work.
+    """
+
+    tokenizer: str
+    template: str
+    checked: str
+    limits: str = ""
+
+
+RMS_EPSILON = Key("attention.layer_norm_rms_epsilon", ("rms_norm_eps",), float, 1e-6)
+LAYER_EPSILON = Key("attention.layer_norm_epsilon", ("layer_norm_epsilon", "norm_epsilon"), float, 1e-5)
+
+
 def dimensions(config: ModelConfig) -> dict[str, int]:
     """What the symbols of a TensorSpec's shape stand for."""
     return {
         "vocab": config.vocab_size,
         "d_model": config.d_model,
+        "d_embedding": config.d_embedding,
         "d_ff": config.d_ff,
         "q": config.n_heads * config.head_dim_k,
         "k": config.n_kv_heads * config.head_dim_k,
         "v": config.n_kv_heads * config.head_dim_v,
         "o": config.n_heads * config.head_dim_v,
+        "qkv": (config.n_heads + config.n_kv_heads) * config.head_dim_k + config.n_kv_heads * config.head_dim_v,
+        "head": config.head_dim_k,
+        "gate_up": 2 * config.d_ff,
+        "positions": config.context_length,
         "rope_pairs": config.rope_dim // 2,
     }
 
@@ -87,11 +117,11 @@ def check_tensors(file: GGUFFile, config: ModelConfig, specs: tuple[TensorSpec, 
     sizes, expected = dimensions(config), {}
     for spec in specs:
         for layer in range(config.n_layers if spec.per_layer else 1):
-            expected[spec.name.format(i=layer)] = spec
-    for name, spec in expected.items():
+            expected[spec.name.format(i=layer)] = spec, spec.instead.format(i=layer)
+    for name, (spec, instead) in expected.items():
         shape = tuple(sizes[symbol] for symbol in spec.shape)
         if name not in file.tensors:
-            if spec.optional:
+            if spec.optional or instead in file.tensors:
                 continue
             raise ModelError(f"{file.path}: tensor {name!r} is missing; its shape would be {shape}")
         _check_tensor(file, name, shape, spec.role)

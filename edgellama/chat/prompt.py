@@ -26,7 +26,7 @@ def template_for(model: "Model", requested: str | None, with_tools: bool) -> Cha
 def encode(
     template: ChatTemplate, messages: Sequence[dict[str, Any]], tokenizer: "Tokenizer", tools: Sequence[dict[str, Any]]
 ) -> list[int]:
-    """The ids of a conversation and of the beginning of the answer, with one BOS token if the model wants it.
+    """The ids of a conversation and of the beginning of the answer, once with the BOS token or whatever comes first.
 
     The template's control tokens become their ids; the same texts in what users and functions say stay text.
     """
@@ -34,9 +34,8 @@ def encode(
     protected = [_protected(message, tokenizer) for message in messages]
     text = template.render(protected, tools or None, add_generation_prompt=True, **special)
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
-    if tokenizer.adds_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
-        ids.insert(0, tokenizer.bos_id)
-    return ids
+    prefix = list(tokenizer.prefix_ids)
+    return ids if ids[: len(prefix)] == prefix else prefix + ids
 
 
 def _text(tokenizer: "Tokenizer", token_id: int | None) -> str:

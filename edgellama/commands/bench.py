@@ -113,9 +113,9 @@ def _tune(args: argparse.Namespace) -> int:
 
 def _variants(args: argparse.Namespace) -> "list[Variant]":
     from bench.variants import variants_of
-    from edgellama import device
+    from edgellama import placement
 
-    threads = args.threads or [device.default_thread_count()]
+    threads = args.threads or [placement.default_thread_count()]
     found = variants_of(args.n_prompt, args.n_gen, args.n_depth, args.sequences, threads, args.kv_type)
     if not found:
         raise UsageError("there is nothing to measure: -p and -n are both 0")

@@ -27,7 +27,7 @@ def read_text(args: argparse.Namespace) -> str:
 def load(args: argparse.Namespace, context: int | None = None) -> "Model":
     """The model with room for one chunk: of `context` tokens, or else of as many as --context says."""
     args.context = context or getattr(args, "context", DEFAULT_CONTEXT)
-    return model_options.load(args)
+    return model_options.load(args, sequences=1)
 
 
 def cut_text(args: argparse.Namespace, model: "Model", text: str) -> "TextChunks":

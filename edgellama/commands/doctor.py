@@ -53,7 +53,7 @@ def _clean(args: argparse.Namespace) -> int:
 
 
 def _findings(with_self_test: bool) -> "Iterator[Finding]":
-    from edgellama.doctor import cache_folder, installation, machine, processor, self_test
+    from edgellama.doctor import cache_folder, gpu, installation, machine, processor, self_test
 
     yield installation.check_versions()
     yield installation.check_packages()
@@ -62,7 +62,7 @@ def _findings(with_self_test: bool) -> "Iterator[Finding]":
     kernels = processor.check_kernels()
     yield kernels
     yield machine.check_memory()
-    yield machine.check_gpu()
+    yield gpu.check_gpu()
     yield cache_folder.check_cache(is_needed=kernels.facts.get("missing") != 0)
     yield machine.check_terminal()
     if with_self_test:

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from edgellama.config import ModelConfig
     from edgellama.gguf import GGUFFile, Metadata, TensorInfo
 
 HELP = "show what is in a model file and the memory it needs"
 
-_DEFAULT_CONTEXT = 4096
-_PROMPT_CHUNK = 512  # tokens that one step of reading a prompt takes, for the estimate of activations
 _LONGEST_VALUE = 72  # characters of a value in the listing
 _SHOWN_ITEMS = 4
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -39,16 +36,18 @@ def main(args: argparse.Namespace) -> int:
 def describe(file: "GGUFFile", context: int | None = None) -> dict[str, Any]:
     """Everything the command knows of an open file; values are plain Python or NumPy arrays, sizes are in bytes.
 
-    `config` and `memory` are None, and `config_error` says why, for a file that is no model (a bare vocabulary, say).
+    `config` is None for a file that is no model (a bare vocabulary, say), and `memory` for one that this version cannot
+    run; `config_error` says why.
     """
     from edgellama.config import ModelConfig
     from edgellama.errors import ModelError
     from edgellama.fp8 import join_scales
 
-    config, reason = None, None
+    config, memory, reason = None, None, None
     try:
         join_scales(file)
         config = ModelConfig.from_gguf(file)
+        memory = _memory(file, context)
     except ModelError as error:
         reason = str(error)
     tensors = list(file.tensors.values())
@@ -61,7 +60,7 @@ def describe(file: "GGUFFile", context: int | None = None) -> dict[str, Any]:
         "weight_bytes": sum(map(_n_bytes, tensors)),
         "config": config,
         "config_error": reason,
-        "memory": None if config is None else _memory(config, tensors, context),
+        "memory": memory,
     }
 
 
@@ -101,34 +100,29 @@ def _totals(tensors: "Iterable[TensorInfo]") -> dict[str, dict[str, Any]]:
     return dict(sorted(totals.items(), key=lambda item: -item[1]["n_bytes"]))
 
 
-def _memory(config: "ModelConfig", tensors: "list[TensorInfo]", context: int | None) -> dict[str, int]:
-    """Bytes needed at a context length (default: the model's own, at most 4096 tokens)."""
-    context = context or min(config.context_length, _DEFAULT_CONTEXT)
-    rows = config.n_layers * config.n_kv_heads * context
-    weights = sum(map(_n_bytes, tensors))
-    cache = {name: rows * _cache_row_bytes(config, *block) for name, block in {"f16": (1, 2), "q8_0": (32, 34)}.items()}
-    activations = _activation_bytes(config, min(context, _PROMPT_CHUNK))
-    return {
-        "context": context,
-        "weight_bytes": weights,
-        "kv_cache_f16_bytes": cache["f16"],
-        "kv_cache_q8_0_bytes": cache["q8_0"],
-        "activation_bytes": activations,
-        "total_f16_bytes": weights + cache["f16"] + activations,
-        "total_q8_0_bytes": weights + cache["q8_0"] + activations,
+def _memory(file: "GGUFFile", context: int | None) -> dict[str, int]:
+    """Bytes that running takes at a context length (default: as a load's). Raises ModelError for what cannot run."""
+    from dataclasses import replace
+
+    from edgellama.memory_needs import LoadOptions, needs_of
+    from edgellama.model import default_context, recognise
+
+    family, config = recognise(file)
+    plain = LoadOptions(context or default_context(config))
+    needs = {
+        "f16": needs_of(file, family, config, plain),
+        "q8_0": needs_of(file, family, config, replace(plain, kv_type="q8_0")),
+        "no_repack": needs_of(file, family, config, replace(plain, repack=False)),
     }
-
-
-def _cache_row_bytes(config: "ModelConfig", block_values: int, block_bytes: int) -> int:
-    """One token's key and value of one KV head in one layer."""
-    return sum(-(-size // block_values) * block_bytes for size in (config.head_dim_k, config.head_dim_v))
-
-
-def _activation_bytes(config: "ModelConfig", n_tokens: int) -> int:
-    """An estimate: residual, normed input and output, attention and two feed-forward vectors; one row of logits."""
-    attention = config.n_heads * (config.head_dim_k + config.head_dim_v)
-    attention += config.n_kv_heads * (config.head_dim_k + config.head_dim_v)
-    return 4 * (n_tokens * (3 * config.d_model + attention + 2 * config.d_ff) + config.vocab_size)
+    return {
+        "context": plain.context,
+        "weight_bytes": needs["f16"].weight_bytes,
+        "kv_cache_f16_bytes": needs["f16"].cache_bytes,
+        "kv_cache_q8_0_bytes": needs["q8_0"].cache_bytes,
+        "activation_bytes": needs["f16"].activation_bytes,
+        "runtime_bytes": needs["f16"].runtime_bytes,
+        **{f"total_{name}_bytes": found.total_bytes for name, found in needs.items()},
+    }
 
 
 def _as_json(report: dict[str, Any]) -> str:
@@ -162,7 +156,8 @@ def _as_text(report: dict[str, Any], metadata: "Metadata", list_tensors: bool) -
         ]
         sections.append(_table(("tensor", "type", "shape", "size"), rows, right=(3,)))
     sections.append(_totals_table(report))
-    sections.append(_memory_table(report["memory"]) if report["memory"] else f"Not a model: {report['config_error']}")
+    what = "This version cannot run it" if report["config"] else "Not a model"
+    sections.append(_memory_table(report["memory"]) if report["memory"] else f"{what}: {report['config_error']}")
     return "\n\n".join(sections)
 
 
@@ -178,12 +173,14 @@ def _totals_table(report: dict[str, Any]) -> str:
 
 def _memory_table(memory: dict[str, int]) -> str:
     labels = {
-        "weight_bytes": "weights",
+        "weight_bytes": "weights, packed",
         "kv_cache_f16_bytes": "KV cache, f16",
         "kv_cache_q8_0_bytes": "KV cache, q8_0",
-        "activation_bytes": "activations (estimate)",
+        "activation_bytes": "activations",
+        "runtime_bytes": "program (measured)",
         "total_f16_bytes": "total with f16 cache",
         "total_q8_0_bytes": "total with q8_0 cache",
+        "total_no_repack_bytes": "total with f16 cache, --no-repack",
     }
     rows = [(label, _size(memory[name])) for name, label in labels.items()]
     return _table((f"memory at {memory['context']} tokens", "size"), rows, right=(1,))

@@ -9,7 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from edgellama import device, system
+from edgellama import device, placement, system
+from edgellama.topology import read_topology
 
 _ROUNDS = 8
 _LEAST_BYTES = 256 << 20
@@ -22,7 +23,7 @@ def read_bytes_per_second() -> float:
     """With one thread for each fast core."""
     settings = device.load_settings()
     if settings.read_bytes_per_second is None:
-        settings = replace(settings, read_bytes_per_second=_measure(device.default_thread_count()))
+        settings = replace(settings, read_bytes_per_second=_measure(placement.default_thread_count()))
         device.save_settings(settings)
     return settings.read_bytes_per_second
 
@@ -43,7 +44,7 @@ def _measure(n_threads: int) -> float:
 
 
 def _buffer_bytes() -> int:
-    topology = device.read_topology()
+    topology = read_topology()
     cached = max((topology.cache_bytes(level) or 0 for level in (1, 2, 3, 4)), default=0)
     wanted = max(_LEAST_BYTES, _CACHE_MULTIPLE * cached)
     most = int(system.available_memory_bytes() * _LARGEST_MEMORY_SHARE)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgellama import system
 from edgellama.commands.inspect import describe
 from edgellama.models.names import size
 from edgellama.terminal.safe_text import safe_line
@@ -40,6 +39,8 @@ def facts_of(file: "GGUFFile", bytes_per_second: float) -> ModelFacts:
 
     A token's embedding is one row of its matrix, so that matrix counts only where it is the output matrix too.
     """
+    from edgellama.memory_needs import available_bytes
+
     report = describe(file)
     config, memory = report["config"], report["memory"] or {}
     names = file.tensors.keys()
@@ -54,7 +55,7 @@ def facts_of(file: "GGUFFile", bytes_per_second: float) -> ModelFacts:
         weight_bytes=report["weight_bytes"],
         memory_context=memory.get("context"),
         memory_bytes=memory.get("total_f16_bytes"),
-        available_bytes=system.available_memory_bytes(),
+        available_bytes=available_bytes(),
         bytes_per_second=bytes_per_second,
         tokens_per_second=bytes_per_second / read if read else None,
         problem=_problem(file),

@@ -8,7 +8,7 @@ from edgellama.commands.progress import progress_line
 if TYPE_CHECKING:
     from edgellama import Model
 
-_LOAD_OPTIONS = ("device", "threads", "context", "kv_type", "repack")
+_LOAD_OPTIONS = ("device", "gpu_layers", "threads", "context", "kv_type", "repack")
 
 
 def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of prompt and answer together") -> None:
@@ -17,7 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of pro
     `context` says what --context means to the command.
     """
     group = parser.add_argument_group("running the model", argument_default=argparse.SUPPRESS)
-    group.add_argument("--device", metavar="NAME", help="where to compute (default: cpu)")
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (the second GPU) or auto (default: cpu)")
+    group.add_argument(
+        "--gpu-layers",
+        type=not_negative,
+        metavar="N",
+        help="layers on the GPU, the rest on the CPU (default: all that fit)",
+    )
     group.add_argument("-t", "--threads", type=positive, metavar="N", help="worker threads (default: measured)")
     group.add_argument("-c", "--context", type=positive, metavar="N", help=context)
     group.add_argument("--kv-type", choices=("f16", "q8_0", "f32"), help="type of the KV cache (default: f16)")
@@ -29,12 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser, context: str = "tokens of pro
     )
 
 
-def load(args: argparse.Namespace) -> "Model":
-    """The model that the arguments name, with a progress line. Raises EdgellamaError if it cannot be loaded."""
-    import edgellama
+def load(args: argparse.Namespace, sequences: int = 0) -> "Model":
+    """The model that the arguments name, with a progress line; `sequences` sessions may be opened in it.
 
-    with progress_line() as progress:
-        return edgellama.load(args.model, progress=progress, **given(args, _LOAD_OPTIONS))
+    Raises EdgellamaError if it cannot be loaded.
+    """
+    import edgellama
+    from edgellama.errors import EdgellamaError
+    from edgellama.memory_offers import MemoryShortageError, as_option
+
+    try:
+        with progress_line() as progress:
+            options = given(args, _LOAD_OPTIONS)
+            return edgellama.load(args.model, progress=progress, sequences=sequences, **options)
+    except MemoryShortageError as error:
+        raise EdgellamaError(error.text(as_option)) from None
 
 
 def given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, object]:
@@ -47,6 +62,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An argument that must be an integer of at least zero."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be below 0")
     return value
 
 

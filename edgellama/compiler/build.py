@@ -17,7 +17,7 @@ from .object_symbols import undefined_symbols
 
 
 def check_symbols(module, data: bytes, allowed: set[str]) -> None:
-    """Refuse an object that needs more than `allowed`. Mach-O is judged by what the module declares."""
+    """Refuse an object that needs more than `allowed`. An unknown kind is judged by what the module declares."""
     needed = undefined_symbols(data)
     if needed is None:
         declared = (function.name for function in module.functions if function.is_declaration)
@@ -27,15 +27,18 @@ def check_symbols(module, data: bytes, allowed: set[str]) -> None:
         raise EdgellamaError(f"the kernels need symbols that no process has: {', '.join(sorted(foreign))}")
 
 
-def link_modules(modules: list[str], isa: str, triple: str):
+def link_modules(modules: list[str], isa: str, triple: str, cpu: str = ""):
     """Type, lower and optimise the entries of these modules: (LLVM module, names of the entries).
 
     Entries of other modules that these import belong to another group.
     """
+    architecture = target.architecture_of(triple)
+    if target.TARGETS[isa].architecture not in ("any", architecture):
+        raise EdgellamaError(f"{isa} is an instruction set of {target.TARGETS[isa].architecture}, not of {triple}")
     chosen = target.select(isa)
     from . import codegen  # Numba
 
-    codegen.install(triple, chosen.llvm_cpu, chosen.llvm_features)
+    codegen.install(triple, cpu or chosen.llvm_cpu, "" if cpu else chosen.llvm_features)
     from .entry import ENTRIES
 
     for name in modules:
@@ -46,14 +49,13 @@ def link_modules(modules: list[str], isa: str, triple: str):
     return codegen.link(entries), sorted(entries)
 
 
-def build(modules: list[str], isa: str, triple: str, key: str = "") -> tuple[bytes, str]:
+def build(modules: list[str], isa: str, triple: str, key: str = "", cpu: str = "") -> tuple[bytes, str]:
     """The sealed object of these modules and its assembly text."""
-    module, names = link_modules(modules, isa, triple)
+    module, names = link_modules(modules, isa, triple, cpu)
     from . import codegen
 
     data = codegen.emit_object(module)  # first: emitting assembly changes the module
-    windows = codegen.WINDOWS_SYMBOLS if "windows" in triple else set()
-    check_symbols(module, data, codegen.ALLOWED_SYMBOLS | windows)
+    check_symbols(module, data, codegen.allowed_symbols(triple))
     return cache.seal(cache.KernelObject(key, names, data)), codegen.emit_assembly(module)
 
 
@@ -65,6 +67,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--modules", default="", help="or modules with kernels, separated by commas")
     parser.add_argument("--isa", required=True, choices=target.TARGETS)
     parser.add_argument("--triple", default=llvm.get_process_triple(), help="LLVM target triple (default: this host's)")
+    parser.add_argument("--cpu", default="", help="LLVM's name of a CPU, for all its features (default: a level)")
     parser.add_argument("--output", default="-", help="file for the sealed object, or - for the standard output")
     parser.add_argument("--assembly", default="", help="also write the assembly text to this file")
     parser.add_argument("--key", default="", help="cache key to seal into the object")
@@ -77,7 +80,7 @@ def main() -> None:
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     modules = options.modules.split(",") if options.modules else modules_of(options.group)
-    sealed, assembly = build(modules, options.isa, options.triple, options.key)
+    sealed, assembly = build(modules, options.isa, options.triple, options.key, options.cpu)
     if options.assembly:
         Path(options.assembly).write_text(assembly)
     if options.output == "-":

@@ -14,7 +14,8 @@ from numba.core.runtime import rtsys
 
 # What an object may ask of the process that loads it: libm and the memory functions LLVM may call.
 ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove", "cos", "sin", "sincos", "fmaf", "rintf", "_GLOBAL_OFFSET_TABLE_"}
-WINDOWS_SYMBOLS = {"__chkstk", "_fltused"}  # which the loader offers there
+# ... and what the loader offers besides on some systems, by a part of their triples.
+SYSTEM_SYMBOLS = {"windows": {"__chkstk", "_fltused"}, "macos": {"__sincos_stret", "bzero"}}
 
 
 class _Library(codegen.AOTCodeLibrary):
@@ -112,13 +113,18 @@ def install(triple: str, cpu_name: str, features: str) -> None:
     if "_toplevel_target_context" in cpu_target.__dict__:
         raise RuntimeError("this process already has a compile target")
     _Context.machine = (triple, cpu_name, features)
+    if triple.startswith(("aarch64", "arm64")):  # a vector of 64 bytes is four instructions there, not a large loop
+        llvm.set_option("edgellama", "-unroll-threshold=4000")
     config.DISABLE_JIT = 0
     cpu_target.__dict__["_toplevel_target_context"] = _Context(cpu_target.typing_context, "cpu")
 
 
 @global_compiler_lock
-def link(entries: dict[str, tuple]):
-    """{C name: (dispatcher, signature)} -> one optimised LLVM module in which only the entries are visible."""
+def link(entries: dict[str, tuple], inline_all: bool = False):
+    """{C name: (dispatcher, signature)} -> one optimised LLVM module in which only the entries are visible.
+
+    `inline_all`: leave no calls between functions of the module, as GPUs want it.
+    """
     context = cpu_target.target_context
     library = context.codegen().create_library("entries")
     wrappers = context.create_module("c_wrappers")
@@ -134,7 +140,9 @@ def link(entries: dict[str, tuple]):
     for other in rest:
         module.link_in(other)
     _hide_all_but(module, entries)
-    _optimise(module, context.codegen()._tm)
+    if inline_all:
+        _inline_all_but(module, entries)
+    _optimise(module)
     return module
 
 
@@ -170,15 +178,34 @@ def _hide_all_but(module, entries) -> None:
             variable.linkage = "internal"
 
 
-def _optimise(module, machine) -> None:
+def _inline_all_but(module, entries) -> None:
+    for function in module.functions:
+        if not function.is_declaration and function.name not in entries:
+            function.add_function_attribute("alwaysinline")
+
+
+def _pass_builder():
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = True
-    builder = llvm.create_pass_builder(machine, options)
+    return llvm.create_pass_builder(cpu_target.target_context.codegen()._tm, options)
+
+
+def _optimise(module) -> None:
+    builder = _pass_builder()
     builder.getModulePassManager().run(module, builder)
+    _drop_unreached(module, builder)
+    module.verify()
+
+
+def _drop_unreached(module, builder) -> None:
     cleanup = llvm.create_new_module_pass_manager()
     cleanup.add_global_dead_code_eliminate_pass()
     cleanup.run(module, builder)
-    module.verify()
+
+
+def allowed_symbols(triple: str) -> set[str]:
+    """What an object for this target may ask of its process."""
+    return ALLOWED_SYMBOLS.union(*(names for system, names in SYSTEM_SYMBOLS.items() if system in triple))
 
 
 def emit_object(module) -> bytes:
@@ -189,3 +216,18 @@ def emit_object(module) -> bytes:
 def emit_assembly(module) -> str:
     """The assembly text of a linked module, for codegen tests and for reading."""
     return cpu_target.target_context.codegen()._tm.emit_assembly(module)
+
+
+def only(text: str, names: list[str]):
+    """The module of a text without what these functions do not reach."""
+    module = parse(text)
+    _hide_all_but(module, names)
+    _drop_unreached(module, _pass_builder())
+    return module
+
+
+def parse(text: str):
+    """A module of LLVM's assembly language, checked."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    return module

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 # name: modules. Groups of the runtime itself; other packages call register().
 GROUPS = {
-    "walk": tuple(f"edgellama.cpu.kernels.{name}" for name in ("walk", "rows", "quantize", "pack", "rope_store")),
+    "walk": tuple(
+        f"edgellama.cpu.kernels.{name}"
+        for name in ("walk", "rows", "norms", "activations", "quantize", "pack", "rope_store")
+    ),
     "gemm": tuple(f"edgellama.cpu.kernels.{name}" for name in ("gemm", "simple_blocks", "k_blocks")),
     "matvec": ("edgellama.cpu.kernels.matvec",),
     "few": ("edgellama.cpu.kernels.few",),

@@ -19,9 +19,9 @@ Progress = Callable[[int, int], None]
 
 # C functions that objects may call (codegen.ALLOWED_SYMBOLS), and where platforms keep them.
 C_FUNCTIONS = ("cos", "sin", "sincos", "fmaf", "rintf", "memset", "memcpy", "memmove")
-# Objects for Windows (codegen.WINDOWS_SYMBOLS) also name the probe of large stack frames, which the system has, and
-# a mark for linkers that floating point is used, which nobody reads.
-WINDOWS_FUNCTIONS, WINDOWS_MARK = ("__chkstk",), "_fltused"
+# Besides (codegen.SYSTEM_SYMBOLS) objects for Windows name the probe of large stack frames, which the system has, and
+# a mark for linkers that floating point is used, which nobody reads; those for macOS its sincos and memset.
+SYSTEM_FUNCTIONS, WINDOWS_MARK = {"win32": ("__chkstk",), "darwin": ("__sincos_stret", "bzero")}, "_fltused"
 _C_LIBRARIES = {
     "win32": ("ucrtbase", "vcruntime140", "msvcrt", "ntdll"),
     "darwin": ("/usr/lib/libSystem.B.dylib",),
@@ -75,10 +75,9 @@ def _offer_c_functions(llvm) -> None:
             libraries.append(ctypes.CDLL(name))
         except (OSError, TypeError):  # another C library, or Windows, which has no handle of the whole process
             continue
-    windows = sys.platform == "win32"
-    if windows:
+    if sys.platform == "win32":
         llvm.add_symbol(WINDOWS_MARK, ctypes.addressof(_mark))
-    for name in (*C_FUNCTIONS, *(WINDOWS_FUNCTIONS if windows else ())):
+    for name in (*C_FUNCTIONS, *SYSTEM_FUNCTIONS.get(sys.platform, ())):
         for library in libraries:
             if hasattr(library, name):
                 llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)

@@ -1,16 +1,19 @@
-"""What an object file needs from its process, read from its symbol table (ELF and COFF specifications)."""
+"""What an object file needs from its process, read from its symbol table (ELF, COFF and Mach-O specifications)."""
 
 import struct
 
-_COFF_X86_64 = 0x8664
+_COFF_MACHINES = (0x8664, 0xAA64)  # x86-64 and AArch64
 _COFF_SYMBOL_BYTES = 18
+_MACHO_SYMTAB, _MACHO_SYMBOL_BYTES = 2, 16
 
 
 def undefined_symbols(data: bytes) -> set[str] | None:
-    """Names that a 64-bit little-endian ELF or an x86-64 COFF object leaves undefined; None for another kind."""
+    """Names that a 64-bit little-endian ELF, COFF or Mach-O object leaves undefined, as C has them; else None."""
     if data[:6] == b"\x7fELF\x02\x01":
         return _elf_symbols(data)
-    if len(data) >= 20 and struct.unpack_from("<H", data)[0] == _COFF_X86_64:
+    if data[:4] == b"\xcf\xfa\xed\xfe" and len(data) >= 32:
+        return _macho_symbols(data)
+    if len(data) >= 20 and struct.unpack_from("<H", data)[0] in _COFF_MACHINES:
         return _coff_symbols(data)
     return None
 
@@ -42,6 +45,21 @@ def _coff_symbols(data: bytes) -> set[str]:
             zeros, offset = struct.unpack("<II", name)
             names.add(_string(data, strings + offset) if zeros == 0 else name.rstrip(b"\0").decode())
         index += 1 + n_auxiliary
+    return names
+
+
+def _macho_symbols(data: bytes) -> set[str]:
+    (n_commands,) = struct.unpack_from("<I", data, 16)
+    names, at = set(), 32
+    for _ in range(n_commands):
+        command, size = struct.unpack_from("<II", data, at)
+        if command == _MACHO_SYMTAB:
+            start, count, strings = struct.unpack_from("<III", data, at + 8)
+            for symbol in range(start, start + count * _MACHO_SYMBOL_BYTES, _MACHO_SYMBOL_BYTES):
+                name, kind = struct.unpack_from("<IB", data, symbol)
+                if kind & 0x0F == 1:  # N_UNDF | N_EXT
+                    names.add(_string(data, strings + name).removeprefix("_"))
+        at += size
     return names
 
 

@@ -17,11 +17,12 @@ from .groups import groups_of
 
 
 def release_jobs(isas: list[str], abis: list[str]) -> list[Job]:
-    """One compilation for each group, instruction set and ABI."""
+    """One compilation for each group, instruction set and ABI that go together."""
     return [
         Job(group, isa, shipped.key_of(group, isa, abi), shipped.ABIS[abi])
         for abi in abis
-        for isa in isas
+        for isa in shipped.isas_of(abi)
+        if isa in isas
         for group in groups_of("edgellama")
     ]
 

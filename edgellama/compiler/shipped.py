@@ -11,14 +11,34 @@ import platform
 import sys
 from pathlib import Path
 
+from ..simd.target import TARGETS, architecture_of
 from . import cache, sources
 from .groups import Group
 
 FOLDER = sources.PACKAGE / "compiler" / "objects"
 
 # What a process calls with and loads: name, LLVM's triple of it.
-ABIS = {"elf-x86_64": "x86_64-unknown-linux-gnu", "win64": "x86_64-pc-windows-msvc"}
-_HOST_ABIS = {("linux", "x86_64"): "elf-x86_64", ("win32", "amd64"): "win64"}
+ABIS = {
+    "elf-x86_64": "x86_64-unknown-linux-gnu",
+    "win64": "x86_64-pc-windows-msvc",
+    "elf-aarch64": "aarch64-unknown-linux-gnu",
+    "macho-arm64": "arm64-apple-macosx11.0.0",
+    "win-arm64": "aarch64-pc-windows-msvc",
+}
+_HOST_ABIS = {
+    ("linux", "x86_64"): "elf-x86_64",
+    ("win32", "amd64"): "win64",
+    ("linux", "aarch64"): "elf-aarch64",
+    ("darwin", "arm64"): "macho-arm64",
+    ("win32", "arm64"): "win-arm64",
+}
+
+
+def isas_of(abi: str) -> list[str]:
+    """The instruction sets that are shipped for an ABI: "generic" only where a CPU may have none of the others."""
+    architecture = architecture_of(ABIS[abi])
+    wanted = (architecture, "any") if architecture == "x86-64" else (architecture,)
+    return [name for name, target in TARGETS.items() if target.architecture in wanted]
 
 
 def host_abi() -> str | None:

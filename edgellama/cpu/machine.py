@@ -3,26 +3,25 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import device, ops, system
 from ..cache_layout import padded
-from ..config import ModelConfig
-from ..device import DeviceSettings, Placement
-from ..frame import FEW_ROWS, PAGE_POSITIONS, Frame
+from ..device import WorkerPlan
+from ..frame import Frame
 from ..kv_cache import page_bytes
 from ..ops import ACTIVATION, CACHE, CONSTANT, NONE, PRIVATE, WEIGHT
-from ..program import BYTES, FLOAT_TYPES, FLOATS, QUANTIZED, Buffer, Program, View, Weight
+from ..placement import Placement
+from ..program import FLOAT_TYPES, Program, View, Weight
 from ..records import Unbinder
-from ..simd.target import OUTER_ROWS
 from . import barriers
-from .layout import attention_scratch_bytes, quantized_bytes, unpacked_scratch_bytes
 from .packing import LAYOUTS, Packer, packed_bytes
+from .sizes import ALIGNMENT, StepShape, cache_side_bytes, plan_buffers, worker_scratch_bytes
 from .threads import StepClock, ThreadTrial, WorkerCount, Workers
 
-ALIGNMENT = 64
 LARGE_BYTES = 32 << 20  # weights that no cache holds: their best thread count is the device's
 Progress = Callable[[int, int], None]
 
@@ -36,15 +35,13 @@ class CpuMachine:
     ):  # fmt: skip
         self.kernels, self.program, self.frame = kernels, program, frame
         self._keep: list[np.ndarray] = []  # memory that bound addresses point into
-        settings = DeviceSettings.given(threads) if threads else device.load_settings()
-        prefill = settings.prefill or Placement(device.default_thread_count())
-        candidates = [settings.decode.threads] if settings.decode else device.thread_candidates()
-        self._allocate_weights(prefill.threads, progress)
+        plan = device.worker_plan(threads)
+        self._allocate_weights(plan.prefill.threads, progress)
         self._allocate_cache(n_pages)
         self._allocate_buffers()
-        self.workers = self._make_workers(max(*candidates, prefill.threads))
-        self._choose_decode_threads(candidates, settings.decode_threads)
-        self.place(prefill, settings.decode)
+        self.workers = self._make_workers(plan.n_workers)
+        self._choose_decode(plan)
+        self.place(plan.prefill)
         self.bound = self._bind()
         self.logits = self._view_array(program.logits, frame.max_rows)  # (max_rows, vocab)
         self.hidden = self._view_array(program.hidden, frame.max_rows)  # (max_rows, d_model)
@@ -52,8 +49,7 @@ class CpuMachine:
     def run(self) -> np.ndarray | None:
         """Run the frame; float32 (n_rows, vocab), valid until the next run, or None if cancel() was called."""
         is_decode = self.frame.n_tokens == 1
-        n_active = (self.trial or self.worker_count).current if is_decode else self.prefill.threads
-        cpus = self.decode_cpus if is_decode else self.prefill.cpus
+        n_active, cpus = self._decode_placement() if is_decode else self.prefill
         with StepClock() as clock:
             is_complete = self.workers.run(self.bound, self.frame.header.ctypes.data, n_active, cpus)
         if not is_complete:
@@ -97,18 +93,29 @@ class CpuMachine:
         """
         usable = system.usable_cpus()
         self.prefill = prefill.within(usable)
-        self.decode_cpus = decode.within(usable).cpus if decode else ()
         if decode:
+            self.decode_cpus = decode.within(usable).cpus
             self.worker_count, self.trial = WorkerCount(decode.threads), None
 
-    def _choose_decode_threads(self, candidates: list[int], saved: int | None) -> None:
+    def _choose_decode(self, plan: WorkerPlan) -> None:
         """Start with what earlier loads measured on this device, or measure now.
 
         A small model is measured each time: its best number is its own.
         """
-        start = saved if self._is_large and saved in candidates else None
-        self.worker_count = WorkerCount(candidates[-1], start)
-        self.trial = ThreadTrial(candidates) if len(candidates) > 1 and not start else None
+        candidates = plan.decode
+        known = [choice for choice in candidates if self._is_large and choice.threads == plan.measured_threads]
+        is_open = len(candidates) > 1 and not known
+        self._decode_with(known[0] if known else candidates[-1], candidates[-1].threads)
+        self.trial = ThreadTrial(list(candidates)) if is_open else None
+
+    def _decode_with(self, choice: Placement, most: int) -> None:
+        """Begin with a placement; more workers may join as far as there are CPUs in it."""
+        self.decode_cpus = choice.cpus
+        most = max(choice.threads, min(most, len(choice.cpus) or most))
+        self.worker_count = WorkerCount(most, choice.threads)
+
+    def _decode_placement(self) -> tuple[int, tuple[int, ...]]:
+        return self.trial.current if self.trial else (self.worker_count.current, self.decode_cpus)
 
     @property
     def _is_large(self) -> bool:
@@ -121,9 +128,10 @@ class CpuMachine:
             return
         best = self.trial.report(seconds)
         if best:
-            self.trial, self.worker_count = None, WorkerCount(self.worker_count.most, best)
+            self.trial = None
+            self._decode_with(best, self.worker_count.most)
             if self._is_large:
-                device.save_settings(replace(device.load_settings(), decode_threads=best))
+                device.save_settings(replace(device.load_settings(), decode_threads=best.threads))
 
     def close(self) -> None:
         """End the worker threads."""
@@ -134,66 +142,45 @@ class CpuMachine:
         self._keep.append(array)
         return array
 
+    def _memory_of(self, sizes: list[int]) -> list[np.ndarray]:
+        """Arrays of these sizes side by side: alone, each would leave the better part of a huge page unused."""
+        ends = list(accumulate(padded(size, ALIGNMENT) for size in sizes))
+        whole = self._memory(ends[-1] if ends else 0)
+        return [whole[end - padded(size, ALIGNMENT) :][:size] for end, size in zip(ends, sizes, strict=True)]
+
     def _allocate_weights(self, n_threads: int, progress: Progress | None) -> None:
         """Addresses of all weights: of their packed form, or of the mapped file."""
         self.weight_address: dict[Weight, int] = {}
         self.weight_bytes = sum(tensor.n_bytes for weight in self.program.weights() for tensor in weight.tensors)
         packer = Packer(self.kernels, n_threads)
-        weights = self.program.weights()
-        total = sum(packed_bytes(weight) for weight in weights if weight.packed)
-        done = 0
-        for weight in weights:
+        packed = [weight for weight in self.program.weights() if weight.packed]
+        for weight in self.program.weights():
             if not weight.packed:
                 self.weight_address[weight] = weight.tensors[0].address
-                continue
-            target = self._memory(packed_bytes(weight))
+        sizes = [packed_bytes(weight) for weight in packed]
+        done, total = 0, sum(sizes)
+        for weight, target in zip(packed, self._memory_of(sizes), strict=True):
+            if progress:
+                progress(done, total)
             packer.pack(weight, target)
             self.weight_address[weight] = target.ctypes.data
             done += len(target)
-            if progress:
-                progress(done, total)
+        if progress:
+            progress(done, total)
 
     def _allocate_cache(self, n_pages: int) -> None:
-        sizes = page_bytes(self.program.attention)
-        self.cache_addresses = [
-            self._memory(n_pages * size).ctypes.data for _ in range(self.program.n_layers) for size in sizes
-        ]
-
-    def _buffer_bytes(self, buffer: Buffer) -> int:
-        if buffer.kind == BYTES:
-            return buffer.width
-        n_rows = self.frame.max_tokens if buffer.extent == ops.TOKENS else self.frame.max_rows
-        tokens = self.kernels.target.tile_tokens
-        if buffer.kind == QUANTIZED:
-            return quantized_bytes(buffer.width, n_rows, tokens)
-        n_rows = n_rows if buffer.kind == FLOATS else -(-n_rows // tokens) * tokens
-        return 4 * buffer.width * n_rows
+        sides = self._memory_of(cache_side_bytes(self.program, n_pages))
+        self.cache_addresses = [side.ctypes.data for side in sides]
 
     def _allocate_buffers(self) -> None:
-        """Private buffers lie together, so that one distance leads to each worker's copy of all of them."""
-        offsets: dict[Buffer, int] = {}
-        sizes = {}
-        for private in (True, False):
-            end = 0
-            for buffer in self.program.buffers():
-                if buffer.private == private:
-                    offsets[buffer] = end
-                    end += -(-self._buffer_bytes(buffer) // ALIGNMENT) * ALIGNMENT
-            sizes[private] = end
-        self.private, shared = self._memory(sizes[True], huge=False), self._memory(sizes[False])
-        self.private_bytes = sizes[True]
-        self.buffer_offsets = offsets
+        shape = StepShape(self.frame.max_tokens, self.frame.max_rows, self.kernels.target.tile_tokens)
+        plan = plan_buffers(self.program, shape)
+        self.private, shared = self._memory(plan.private_bytes, huge=False), self._memory(plan.shared_bytes)
+        self.private_bytes, self.buffer_offsets = plan.private_bytes, plan.offsets
         self.region_base = {PRIVATE: self.private.ctypes.data, ACTIVATION: shared.ctypes.data}
 
     def _make_workers(self, n_threads: int) -> Workers:
-        tokens = self.kernels.target.tile_tokens
-        sizes = [
-            unpacked_scratch_bytes(weight.n_columns, tokens, weight.type_name in FLOAT_TYPES)
-            for weight in self.program.weights()
-        ]
-        shape = self.program.attention
-        sizes.append(attention_scratch_bytes(shape.n_heads, shape.n_kv_heads, shape.key_dim, shape.value_dim))
-        size = -(-max(sizes) // 4096) * 4096
+        size = worker_scratch_bytes(self.program, self.kernels.target.tile_tokens)
         workers = Workers(self.kernels, n_threads, size, self.private_bytes)
         workers.set_private(self.private.ctypes.data)
         return workers
@@ -265,11 +252,3 @@ def _matmul_kernels(kind: str, packed: bool) -> KernelNames:
         return KernelNames(f"matvec_{kind}", few, f"gemm_{product}", f"unpack_{kind}")
     rows = "float_rows" if kind in FLOAT_TYPES else "rows"
     return KernelNames(f"matvec_{rows}", f"gemm_{rows}", f"gemm_{rows}", f"row_{kind}")
-
-
-def partial_bytes(config: ModelConfig, context: int) -> int:
-    """Attention's memory for the pages of few tokens (cpu/kernels/attention.py)."""
-    n_pages = -(-context // PAGE_POSITIONS)
-    group = padded(config.n_heads // config.n_kv_heads, OUTER_ROWS)
-    state = 64 + 4 * padded(config.head_dim_v, 16)
-    return FEW_ROWS * config.n_kv_heads * (64 + n_pages * group * state)

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 import numpy as np
 
 from .. import device, system
+from ..placement import MOST_THREADS, Placement
 from ..simd.detect import prefetch_ahead_bytes
 from .layout import POOL, WORKER
 
@@ -25,7 +26,7 @@ class Workers:
     """`count` workers: the calling thread is worker 0, the others wait in serve()."""
 
     def __init__(self, kernels, count: int, scratch_bytes: int, private_bytes: int):
-        self.kernels, self.count = kernels, min(count, device.MOST_THREADS)
+        self.kernels, self.count = kernels, min(count, MOST_THREADS)
         self.usable_cpus = system.usable_cpus()
         self.scratch_bytes, self.private_bytes = scratch_bytes, private_bytes
         self.pool = np.zeros(1, POOL)
@@ -165,28 +166,39 @@ class WorkerCount:
 
 
 class ThreadTrial:
-    """Finds the fastest number of workers in the first decode steps of a model, all candidates in turn.
+    """Finds the fastest placement of workers in the first decode steps of a model, all candidates in turn.
 
     A neighbour that takes the machine for a moment then slows all candidates alike.
     """
 
     ROUNDS = 3
 
-    def __init__(self, candidates: list[int]):
-        self.rates: dict[int, list[float]] = {count: [] for count in candidates}
-        self.order = [candidates[-1], *(candidates * self.ROUNDS)]  # the first step warms up and does not count
+    def __init__(self, candidates: list[Placement]):
+        self.rates: dict[Placement, list[float]] = {choice: [] for choice in candidates}
+        self.order = _with_moves([candidates[-1], *(candidates * self.ROUNDS)])
         self.step = 0
 
     @property
-    def current(self) -> int:
-        return self.order[self.step]
+    def current(self) -> Placement:
+        return self.order[self.step][0]
 
-    def report(self, seconds: float) -> int | None:
-        """Tell how long a step with `current` workers took; the best number once all are measured."""
-        if self.step > 0:
-            self.rates[self.current].append(1.0 / seconds)
+    def report(self, seconds: float) -> Placement | None:
+        """Tell how long a step with `current` took; the best placement once all are measured."""
+        choice, counts = self.order[self.step]
+        if counts:
+            self.rates[choice].append(1.0 / seconds)
         self.step += 1
         return device.fastest(self.rates) if self.step == len(self.order) else None
+
+
+def _with_moves(choices: list[Placement]) -> list[tuple[Placement, bool]]:
+    """Steps, and whether they count: not the first, which warms up, nor one in which workers move to other CPUs."""
+    steps = [(choices[0], False)]
+    for choice in choices[1:]:
+        if choice.cpus != steps[-1][0].cpus:
+            steps.append((choice, False))
+        steps.append((choice, True))
+    return steps
 
 
 class StepClock:

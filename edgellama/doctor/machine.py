@@ -1,18 +1,14 @@
-"""Memory, graphics cards and the terminal."""
+"""Memory and the terminal."""
 
 import locale
 import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 from .. import system
 from .finding import NOTE, WELL, WRONG, Finding
 
 LITTLE_MEMORY_BYTES = 256 << 20  # the smallest useful model with Python and NumPy
-NVIDIA_FOLDER = Path("/proc/driver/nvidia/gpus")
-_QUERY = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
 
 
 def check_memory() -> Finding:
@@ -24,31 +20,6 @@ def check_memory() -> Finding:
     if free < LITTLE_MEMORY_BYTES:
         return Finding("memory", WRONG, f"{text}: too little for any model", {"available_bytes": free})
     return Finding("memory", WELL, text, {"available_bytes": free})
-
-
-def check_gpu() -> Finding:
-    """NVIDIA cards, for the record: none is needed, and a driver that does not answer is worth a note."""
-    cards, problem = _cards_of_driver(), ""
-    program = shutil.which("nvidia-smi")
-    if program:
-        try:
-            done = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=10, check=True)
-            cards = done.stdout.strip().splitlines() or cards
-        except (OSError, subprocess.SubprocessError):
-            problem = "nvidia-smi is installed but does not answer"
-    facts = {"nvidia": cards}
-    if problem:
-        return Finding("GPU", NOTE, "; ".join([*cards, problem]), facts)
-    return Finding("GPU", WELL, "\n".join(cards) or "no NVIDIA card found; none is needed", facts)
-
-
-def _cards_of_driver() -> list[str]:
-    """Names that the Linux driver tells without any program."""
-    names = []
-    for file in sorted(NVIDIA_FOLDER.glob("*/information")):
-        fields = dict(line.split(":", 1) for line in system.read_text(file).splitlines() if ":" in line)
-        names.append(fields.get("Model", "unknown model").strip())
-    return names
 
 
 def check_terminal() -> Finding:

@@ -4,7 +4,7 @@ A tensor that this module returns is proved: known type, whole blocks in each ro
 sharing a byte with another.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -51,6 +51,12 @@ class TensorInfo:
     def address(self) -> int:
         """The memory address of the first byte, valid while the file is open."""
         return self.data.ctypes.data
+
+    def rows(self, start: int, stop: int) -> "TensorInfo":
+        """Rows start..stop as a tensor of their own, under the same name."""
+        row_bytes = self.n_bytes // self.shape[0]
+        place = {"n_bytes": (stop - start) * row_bytes, "offset": self.offset + start * row_bytes}
+        return replace(self, shape=(stop - start, *self.shape[1:]), **place)
 
     def decode(self) -> np.ndarray:
         """The values: float32 of the tensor's shape."""

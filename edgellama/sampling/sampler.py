@@ -42,6 +42,11 @@ class Sampler:
         self._steps = list(steps_of(options).values())
         self.reset()
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether every choice is the token of the highest logit, whatever came before."""
+        return self.options.is_greedy and self._bias is None and not self._memories
+
     def reset(self) -> None:
         """Forget the text and start again with the same seed."""
         options = self.options

@@ -57,8 +57,11 @@ def pause(typing_context):
     """Tell the core that this is a spin loop."""
 
     def emit(context, builder, signature, arguments):
-        if current().dot != "generic":
+        architecture = current().architecture
+        if architecture == "x86-64":
             call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        elif architecture == "aarch64":  # `yield` does nothing on most cores, this takes as long as x86's pause
+            call(builder, "llvm.aarch64.isb", ir.VoidType(), [I32(15)])
         return context.get_dummy_value()
 
     return types.void(), emit

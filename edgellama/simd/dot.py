@@ -1,80 +1,21 @@
 """dot4, the operation everything stands on: acc[i] += sum of 4 products u8 * s8, for 16 lanes of 32 bits.
 
 Contract: bytes 4i..4i+3 of both operands belong to lane i (adjacent order, on every target). `w` is unsigned,
-`x` is signed. `dot4_small` may assume w <= 64, so that a pair of products fits int16 even at x = -128;
-`dot4` takes any w. Results are exact on every target.
-"""
+`x` is signed. Results are exact on every target.
 
-from collections.abc import Callable
+    small   The largest w times the dots of a run is at most 252, and w is at most 64: sums of as many products as a
+            run has dots, and sums of two products, fit int16 even at x = -128.
+    bytes   Codes 0..255 around a zero point of 128. A run starts with start_bytes and takes any number of dots.
+"""
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from . import sums_arm, sums_x86
+from .sums import Sums, plain
 from .target import current
-from .vector import I32, call, constant, i32x16, pointer, splat, u8x64
-
-I16 = ir.IntType(16)
-
-
-def _split(builder, value, parts: int):
-    """The `parts` equal runs of lanes of `value`, each a vector of its own."""
-    width = value.type.count // parts
-    runs = [ir.Constant(ir.VectorType(I32, width), list(range(i * width, (i + 1) * width))) for i in range(parts)]
-    return [builder.shuffle_vector(value, value, run) for run in runs]
-
-
-def _join(builder, low, high):
-    lanes = ir.Constant(ir.VectorType(I32, 2 * low.type.count), list(range(2 * low.type.count)))
-    return builder.shuffle_vector(low, high, lanes)
-
-
-def _by_halves(emit: Callable) -> Callable:
-    """A 512-bit emitter from a 256-bit one."""
-
-    def emit_both(builder, acc, w, x):
-        pairs = zip(*(_split(builder, value, 2) for value in (acc, w, x)), strict=True)
-        return _join(builder, *(emit(builder, *pair) for pair in pairs))
-
-    return emit_both
-
-
-def _vnni512(builder, acc, w, x):
-    return call(builder, "llvm.x86.avx512.vpdpbusd.512", acc.type, [acc, w, x])
-
-
-def _vnni256(builder, acc, w, x):
-    return call(builder, "llvm.x86.avx512.vpdpbusd.256", acc.type, [acc, w, x])
-
-
-def _pair_sums(builder, w, x):
-    """vpmaddubsw: int16 sums of two products; saturates, so its caller bounds w."""
-    bits = 8 * w.type.count
-    name = "llvm.x86.avx512.pmaddubs.w.512" if bits == 512 else "llvm.x86.avx2.pmadd.ub.sw"
-    return call(builder, name, ir.VectorType(I16, w.type.count // 2), [w, x])
-
-
-def _quad_sums(builder, pairs, factor: int):
-    """vpmaddwd against a constant: int32 sums of two int16, times `factor`."""
-    bits = 16 * pairs.type.count
-    name = "llvm.x86.avx512.pmaddw.d.512" if bits == 512 else "llvm.x86.avx2.pmadd.wd"
-    return call(builder, name, ir.VectorType(I32, pairs.type.count // 2), [pairs, constant(pairs.type, factor)])
-
-
-def _maddubs_small(builder, acc, w, x):
-    return builder.add(acc, _quad_sums(builder, _pair_sums(builder, w, x), 1))
-
-
-def _maddubs(builder, acc, w, x):
-    """Any u8: as 16 * high nibble + low nibble, whose pair sums never saturate; 16 rides on vpmaddwd for free."""
-    wide = ir.VectorType(I32, w.type.count // 4)
-    low = builder.and_(w, constant(w.type, 15))
-    moved = builder.bitcast(builder.lshr(builder.bitcast(w, wide), constant(wide, 4)), w.type)
-    high = builder.and_(moved, constant(w.type, 15))
-    total = builder.add(
-        _quad_sums(builder, _pair_sums(builder, low, x), 1), _quad_sums(builder, _pair_sums(builder, high, x), 16)
-    )
-    return builder.add(acc, total)
+from .vector import I32, I64, constant, i32x16, pointer, splat, u8x64
 
 
 def _generic(builder, acc, w, x):
@@ -87,25 +28,52 @@ def _generic(builder, acc, w, x):
     return acc
 
 
-# How to emit (dot4, dot4_small) for each kind of target.
-_EMITTERS = {
-    "vnni512": (_vnni512, _vnni512),
-    "vnni256": (_by_halves(_vnni256), _by_halves(_vnni256)),
-    "maddubs512": (_maddubs, _maddubs_small),
-    "maddubs256": (_by_halves(_maddubs), _by_halves(_maddubs_small)),
-    "generic": (_generic, _generic),
-}
+# How to sum (any bytes, small ones) for each kind of target.
+SUMS = {**sums_x86.SUMS, **sums_arm.SUMS, "generic": (plain(_generic), plain(_generic))}
+
+
+def sums_of(small: bool) -> Sums:
+    """How this process's target sums."""
+    return SUMS[current().dot][small]
 
 
 def emit_dot4(builder, acc, w, x, small: bool):
-    """The target's IR for acc + dot4(w, x); all three are LLVM values of 512 bits."""
-    return _EMITTERS[current().dot][small](builder, acc, w, x)
+    """The target's IR for a run of one dot; all are LLVM values of 512 bits."""
+    sums = sums_of(small)
+    return sums.finish(builder, sums.add(builder, sums.start(builder, acc), w, x))
+
+
+def start_of_bytes(builder, address):
+    """What a run over bytes starts with: the zero point, 128, times the int32 at `address`, minus the sum of all x."""
+    if sums_of(False).zero_point:
+        return ir.Constant(i32x16.llvm, None)
+    value = splat(builder, builder.load(pointer(builder, address), align=4, typ=I32), i32x16.llvm)
+    return builder.shl(value, constant(i32x16.llvm, 7))
+
+
+def _splat_word(builder, word):
+    return builder.bitcast(splat(builder, word, i32x16.llvm), u8x64.llvm)
 
 
 def splat_quad(builder, address):
     """Four bytes at `address`, repeated in every lane, as 64 bytes."""
-    word = builder.load(pointer(builder, address), align=4, typ=I32)
-    return builder.bitcast(splat(builder, word, i32x16.llvm), u8x64.llvm)
+    return _splat_word(builder, builder.load(pointer(builder, address), align=4, typ=I32))
+
+
+def splat_quads(builder, x, number, tokens: int, panel_tokens: int) -> list:
+    """Quad `number` (an int64) of the first tokens of a panel [quads][panel_tokens][4 bytes], each in every lane.
+
+    AArch64 multiplies by one lane of a register, so there four quads are loaded together: those of four tokens, or
+    four of a single token, of which `number` becomes one when LLVM has unrolled the loop.
+    """
+    if current().architecture == "aarch64" and panel_tokens in (1, 4):
+        first = number if panel_tokens == 4 else builder.and_(number, I64(-4))
+        address = builder.add(x, builder.mul(first, I64(4 * panel_tokens)))
+        words = sums_arm.opaque(builder, builder.load(pointer(builder, address), align=4, typ=ir.VectorType(I32, 4)))
+        lanes = [I64(token) for token in range(tokens)] if panel_tokens == 4 else [builder.and_(number, I64(3))]
+        return [_splat_word(builder, builder.extract_element(words, lane)) for lane in lanes]
+    address = builder.add(x, builder.mul(number, I64(4 * panel_tokens)))
+    return [splat_quad(builder, builder.add(address, I64(4 * token))) for token in range(tokens)]
 
 
 def _make_dot4(small: bool):
@@ -121,4 +89,14 @@ def _make_dot4(small: bool):
     return dot
 
 
-dot4, dot4_small = _make_dot4(False), _make_dot4(True)
+dot4_bytes, dot4_small = _make_dot4(False), _make_dot4(True)
+
+
+@intrinsic
+def start_bytes(typing_context, address):
+    """See start_of_bytes."""
+
+    def emit(context, builder, signature, arguments):
+        return start_of_bytes(builder, arguments[0])
+
+    return i32x16(types.intp), emit

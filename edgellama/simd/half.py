@@ -22,7 +22,7 @@ def _number(kind: ir.Type, value) -> ir.Constant:
 def to_float(builder, half):
     """The float of a half, or of every lane of a vector of them."""
     floats, ints = _like(half, ir.FloatType()), _like(half, I32)
-    if current().dot != "generic":
+    if current().architecture != "any":
         return builder.fpext(half, floats)
     bits = builder.zext(builder.bitcast(half, _like(half, ir.IntType(16))), ints)
     sign = builder.shl(builder.and_(bits, _number(ints, 0x8000)), _number(ints, 16))
@@ -38,7 +38,7 @@ def to_float(builder, half):
 def to_half(builder, value):
     """The half nearest to a float, or to every lane of a vector of them."""
     halves, floats, ints = (_like(value, kind) for kind in (ir.HalfType(), ir.FloatType(), I32))
-    if current().dot != "generic":
+    if current().architecture != "any":
         return builder.fptrunc(value, halves)
     bits = builder.bitcast(value, ints)
     magnitude = builder.and_(bits, _number(ints, 0x7FFFFFFF))

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 from numba import types
 from numba.extending import intrinsic
 
-from .dot import emit_dot4, splat_quad
+from .dot import splat_quads, sums_of
 from .memory import F32
 from .target import current
-from .tile_parts import make_start, make_zero, multiply_add, offset, pack, splat_at
-from .vector import emit_pin, f32x16, i32x16, pointer, u8x64
+from .tile_parts import make_integer_sums, make_zero, multiply_add, offset, pack, splat_at
+from .vector import I64, emit_pin, f32x16, pointer, u8x64
 
 TOKENS = current().tile_tokens
 HALVES = current().tile_halves
@@ -39,9 +39,9 @@ def load_halves_f32(typing_context, address):
 def make_tile(tokens: int) -> SimpleNamespace:
     """The functions of a tile of `tokens` tokens."""
     size = tokens * HALVES
-    int_tile, float_tile = types.UniTuple(i32x16, size), types.UniTuple(f32x16, size)
+    sums, float_tile = make_integer_sums(tokens, HALVES), types.UniTuple(f32x16, size)
 
-    def make_dot(small: bool):
+    def make_dot(int_tile: types.BaseTuple, small: bool):
         @intrinsic
         def dot(typing_context, tile, weights, activations):
             """tile + dot4 of 64 weight bytes per half with four bytes of every token."""
@@ -53,11 +53,10 @@ def make_tile(tokens: int) -> SimpleNamespace:
                     for half in range(HALVES)
                 ]
                 values = []
-                for token in range(tokens):
-                    x = splat_quad(builder, offset(builder, activations, 4 * token))
+                for token, x in enumerate(splat_quads(builder, activations, I64(0), tokens, TOKENS)):
                     for half in range(HALVES):
                         acc = builder.extract_value(tile, token * HALVES + half)
-                        values.append(emit_dot4(builder, acc, w[half], x, small))
+                        values.append(sums_of(small).add(builder, acc, w[half], x))
                 emit_pin(builder)  # LLVM would gather the loads of many steps and spill the tile
                 return pack(context, builder, int_tile, values)
 
@@ -71,17 +70,18 @@ def make_tile(tokens: int) -> SimpleNamespace:
 
         def emit(context, builder, signature, arguments):
             total, tile, scales, address = arguments
+            finish = sums_of(signature.args[1] == sums.small).finish
             values = []
             for token in range(tokens):
                 x = splat_at(builder, address, token, F32, f32x16.llvm)
                 for half in range(HALVES):
                     index = token * HALVES + half
-                    scaled = builder.sitofp(builder.extract_value(tile, index), f32x16.llvm)
+                    scaled = builder.sitofp(finish(builder, builder.extract_value(tile, index)), f32x16.llvm)
                     scaled = builder.fmul(scaled, builder.extract_value(scales, half))
                     values.append(multiply_add(builder, scaled, x, builder.extract_value(total, index)))
             return pack(context, builder, float_tile, values)
 
-        return float_tile(float_tile, int_tile, halves_f32, types.intp), emit
+        return float_tile(float_tile, tile, halves_f32, types.intp), emit
 
     @intrinsic
     def add_outer(typing_context, total, rows, activations):
@@ -131,11 +131,12 @@ def make_tile(tokens: int) -> SimpleNamespace:
         return types.void(float_tile, types.intp, types.intp), emit
 
     return SimpleNamespace(
-        zero_ints=make_zero(int_tile),
+        zero_ints=sums.zero,
         zero_floats=make_zero(float_tile),
-        start_ints=make_start(int_tile, tokens),
-        dot=make_dot(False),
-        dot_small=make_dot(True),
+        start_ints=sums.start,
+        start_bytes=sums.start_bytes,
+        dot_bytes=make_dot(sums.whole, False),
+        dot_small=make_dot(sums.small, True),
         add_scaled=add_scaled,
         add_outer=add_outer,
         spill=spill,

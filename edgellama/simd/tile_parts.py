@@ -1,9 +1,12 @@
 """What the two register tiles are made of: Numba tuples of vectors, written out when their IR is emitted."""
 
+from types import SimpleNamespace
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .dot import start_of_bytes, sums_of
 from .vector import I32, call, f32x16, i32x16, pointer, splat
 
 
@@ -29,7 +32,7 @@ def multiply_add(builder, a, b, c):
     return call(builder, "llvm.fma.v16f32", f32x16.llvm, [a, b, c])
 
 
-def make_zero(tile: types.UniTuple):
+def make_zero(tile: types.BaseTuple):
     """An intrinsic zero() -> a tile of zeros."""
 
     @intrinsic
@@ -42,23 +45,35 @@ def make_zero(tile: types.UniTuple):
     return zero
 
 
-def make_start(tile: types.UniTuple, tokens: int):
-    """An intrinsic start(sums, shift): all accumulators of token t start at (int32 at sums + 4t) << shift.
-
-    That is the zero point of the weights.
-    """
-    copies = tile.count // tokens
+def make_integer_sums(tokens: int, copies: int) -> SimpleNamespace:
+    """Tiles of integer sums, `copies` a token, and how runs of small codes and of bytes start (dot.py)."""
+    small, whole = (types.UniTuple(sums_of(is_small).kind, tokens * copies) for is_small in (True, False))
 
     @intrinsic
     def start(typing_context, sums, shift):
+        """All sums of token t start at (int32 at sums + 4t) << shift, which is the zero point of the weights."""
+
         def emit(context, builder, signature, arguments):
             count = splat(builder, builder.trunc(arguments[1], I32), i32x16.llvm)
             values = []
             for token in range(tokens):
-                sum_of_token = splat_at(builder, arguments[0], token, I32, i32x16.llvm)
-                values += [builder.shl(sum_of_token, count)] * copies
-            return pack(context, builder, tile, values)
+                first = builder.shl(splat_at(builder, arguments[0], token, I32, i32x16.llvm), count)
+                values += [sums_of(True).start(builder, first)] * copies
+            return pack(context, builder, small, values)
 
-        return tile(types.intp, types.int64), emit
+        return small(types.intp, types.int64), emit
 
-    return start
+    @intrinsic
+    def start_bytes(typing_context, sums):
+        """The same for a run over bytes, whose zero point is 128."""
+
+        def emit(context, builder, signature, arguments):
+            values = []
+            for token in range(tokens):
+                first = start_of_bytes(builder, offset(builder, arguments[0], 4 * token))
+                values += [sums_of(False).start(builder, first)] * copies
+            return pack(context, builder, whole, values)
+
+        return whole(types.intp), emit
+
+    return SimpleNamespace(small=small, whole=whole, zero=make_zero(small), start=start, start_bytes=start_bytes)

@@ -78,13 +78,17 @@ half_of_bits = make_unary(
 join16 = make_binary(u8x16, types.int64, types.int64, _join)  # 8 + 8 bytes
 
 
+_LOOK_UP = {"x86-64": "llvm.x86.ssse3.pshuf.b.128", "aarch64": "llvm.aarch64.neon.tbl1.v16i8"}
+
+
 def make_look_up16(levels: Sequence[int]):
     """An intrinsic `f(codes) -> levels[codes]` for 16 bytes at once; codes are 0..15, levels 0..255."""
     table = ir.Constant(u8x16.llvm, [int(level) for level in levels])
 
     def emit(builder, codes):
-        if current().dot != "generic":
-            return call(builder, "llvm.x86.ssse3.pshuf.b.128", u8x16.llvm, [table, codes])
+        look_up = _LOOK_UP.get(current().architecture)
+        if look_up:
+            return call(builder, look_up, u8x16.llvm, [table, codes])
         result = ir.Constant(u8x16.llvm, [int(levels[0])] * 16)
         for code in range(1, 16):  # vector IR has no look-up: compare with every code
             equal = builder.icmp_unsigned("==", codes, ir.Constant(u8x16.llvm, [code] * 16))

@@ -15,7 +15,7 @@ from .mapped_memory import (
     allocate,
     populate_read,
 )
-from .memory_size import available_memory_bytes, peak_rss_bytes, total_memory_bytes
+from .memory_size import available_memory_bytes, limited_room_bytes, peak_rss_bytes, total_memory_bytes
 from .proc_files import read_text
 from .terminals import is_terminal
 from .waiting import wait_settings
@@ -38,6 +38,7 @@ __all__ = [
     "default_worker_limit",
     "free_disk_bytes",
     "is_terminal",
+    "limited_room_bytes",
     "link_file",
     "locked_file",
     "models_folder",

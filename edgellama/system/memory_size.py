@@ -55,6 +55,25 @@ def total_memory_bytes(root: Path = Path("/")) -> int | None:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def limited_room_bytes() -> dict[str, int]:
+    """What the limits of this process leave it, by their names; only those that are set, on Linux.
+
+    RLIMIT_AS counts all mappings, files too, RLIMIT_DATA the private ones that can be written.
+    """
+    if sys.platform != "linux":
+        return {}
+    import resource
+
+    used = {"RLIMIT_AS": "VmSize", "RLIMIT_DATA": "VmData"}
+    found = {}
+    for name, field in used.items():
+        limit, _ = resource.getrlimit(getattr(resource, name))
+        present = _kib_field(Path("/proc/self/status"), field)
+        if limit != resource.RLIM_INFINITY and present is not None:
+            found[name] = max(0, limit - present)
+    return found
+
+
 def _available_memory_windows() -> int:
     return _memory_status_windows()[2]
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from edgellama.errors import EdgellamaError
 from edgellama.gguf import GGUFFile
 from edgellama.tokenizer.special import SpecialTokens
-from edgellama.tokenizer.vocabulary import KEY, TokenType, Vocabulary
+from edgellama.tokenizer.vocabulary import KEY, PREFIX_KEY, TokenType, Vocabulary
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARK = "\ufdd0"  # a noncharacter, which no text means: it keeps a control token's text from being read as the token
@@ -38,7 +38,15 @@ class Tokenizer(ABC):
         self.end_ids = self.vocabulary.end_ids
         self.adds_bos = file.get(KEY + "add_bos_token", bool, self.adds_bos)
         self.adds_eos = file.get(KEY + "add_eos_token", bool, False)
+        self._own_prefix = self.vocabulary.ids_at(file, PREFIX_KEY)
         self._special = frozenset(self.vocabulary.ids_of_types(TokenType.CONTROL, TokenType.UNKNOWN))
+
+    @cached_property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """What the model wants before every text: mostly the BOS token, or nothing, or what the file says."""
+        if self._own_prefix:
+            return self._own_prefix
+        return (self.bos_id,) if self.adds_bos and self.bos_id is not None else ()
 
     @abstractmethod
     def encode_text(self, text: str) -> list[int]:
@@ -54,7 +62,7 @@ class Tokenizer(ABC):
         With `parse_special`, the texts of control tokens become their ids; use it for templates, never for text from
         outside. Characters that UTF-8 cannot carry (lone surrogates) count as U+FFFD.
         """
-        ids = [self.bos_id] if add_special and self.adds_bos and self.bos_id is not None else []
+        ids = [*self.prefix_ids] if add_special else []
         special, encode = self._always_special, self.encode_text
         if parse_special:
             special, encode = self._all_special, self._encode_protected

@@ -26,6 +26,7 @@ class TokenType(IntEnum):
 
 
 KEY = "tokenizer.ggml."
+PREFIX_KEY = "tokenizer.edgellama.prefix"  # ids before every text, where that is more than a BOS token
 _NONE = (4294967295, -1)
 # Where SentencePiece puts them, for files that do not say (SentencePiece's TrainerSpec: bos_id, eos_id).
 _SENTENCEPIECE_IDS = {"bos_token_id": 1, "eos_token_id": 2}
@@ -74,6 +75,15 @@ class Vocabulary:
         known_ends = {text: self.id_of[text.encode()] for text in _END_TEXTS if text.encode() in self.id_of}
         self.types[list(known_ends.values())] = TokenType.CONTROL
         self.end_ids = self._end_ids(file, known_ends)
+
+    def ids_at(self, file: GGUFFile, key: str) -> tuple[int, ...]:
+        """The token ids in an array of the file; empty where it has none."""
+        values = np.asarray(file.metadata.get(key, ()))
+        if values.size == 0:
+            return ()
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= len(self.tokens):
+            raise ModelError(f"{file.path}: key {key!r} must hold token ids from 0 to {len(self.tokens) - 1}")
+        return tuple(values.tolist())
 
     def fail(self, key: str, problem: str) -> None:
         """Raise the ModelError "FILE: key 'tokenizer.ggml.KEY' PROBLEM"."""

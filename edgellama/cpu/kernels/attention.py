@@ -19,9 +19,11 @@ from ...simd.arithmetic import (
     select_first,
     splat_float,
     sum_lanes,
+    to_float,
     zero_float,
 )
 from ...simd.control import atomic_add, call_tile
+from ...simd.lanes import count_up
 from ...simd.memory import (
     load_f32,
     load_first,
@@ -34,12 +36,13 @@ from ...simd.memory import (
     store_vector,
 )
 from ..layout import ATTENTION_ROWS
+from .activations import soft_capped
 from .attention_tiles import ROW_SCORES, ROWS, padded
 from .shared import HELPER, N_ACTIVE, N_TOKENS, SCRATCH, SECOND_HELPER, claim, end_of, first_of
 
 (
-    QKV, KEYS, VALUES, OUT, PARTIALS, PITCH, OUT_PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, KEY_BYTES,
-    VALUE_BYTES, SCALE,
+    QKV, KEYS, VALUES, OUT, PARTIALS, SLOPES, PITCH, OUT_PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, KEY_BYTES,
+    VALUE_BYTES, WINDOW, SCALE, CAP,
 ) = ATTENTION.offsets()  # fmt: skip
 VISIBLE, SLOTS, TILES, N_TILES = (frame_field(name) for name in ("visible", "slots", "tiles", "n_tiles"))
 PAGE_TABLE, PAGES_PER_SLOT, N_SEGMENTS = (frame_field(name) for name in ("page_table", "pages_per_slot", "n_segments"))
@@ -50,6 +53,24 @@ STATE_HEAD = 64  # bytes before the weighted values of a partial: maximum and su
 @device
 def visible_end(frame, token):
     return load_i32(load_i64(frame + VISIBLE) + 8 * token + 4)
+
+
+@device
+def visible_first(op, frame, token):
+    """The first position that a token sees: of its own range, and of the layer's window."""
+    at = load_i64(frame + VISIBLE) + 8 * token
+    first, window = load_i32(at), load_i64(op + WINDOW)
+    return max(first, load_i32(at + 4) - window) if window > 0 else first
+
+
+@device
+def page_of(position):
+    return position // PAGE_POSITIONS
+
+
+@device
+def pages_end(frame, token):
+    return page_of(visible_end(frame, token) + PAGE_POSITIONS - 1)
 
 
 @device
@@ -73,6 +94,30 @@ def softmax_row(scores, n_visible, n_groups, state):
         store_vector(scores + 64 * group, power)
     store_f32(state, top)
     store_f32(state + 4, sum_lanes(total))
+
+
+@device
+def is_plain(op):
+    """Whether scores are softmax's as they come."""
+    return load_i64(op + WINDOW) == 0 and load_f32(op + CAP) == float32(0.0) and load_i64(op + SLOPES) == 0
+
+
+@device
+def adjust_row(op, frame, scores, token, head, begin, n_groups):
+    """Soft cap, ALiBi and hidden positions on the scores of one row and page, whose first position is `begin`."""
+    cap, slopes = load_f32(op + CAP), load_i64(op + SLOPES)
+    if cap > float32(0.0):
+        for group in range(n_groups):
+            store_vector(scores + 64 * group, soft_capped(load_vector(scores + 64 * group), cap))
+    if slopes != 0:
+        slope, distance = splat_float(load_f32(slopes + 4 * head)), begin + 1 - visible_end(frame, token)
+        for group in range(n_groups):
+            bias = to_float(count_up(distance + 16 * group)) * slope
+            store_vector(scores + 64 * group, load_vector(scores + 64 * group) + bias)
+    n_hidden = min(visible_first(op, frame, token) - begin, 16 * n_groups)
+    for group in range((n_hidden + 15) // 16):
+        score = select_first(splat_float(LOWEST), load_vector(scores + 64 * group), n_hidden - 16 * group)
+        store_vector(scores + 64 * group, score)
 
 
 @device
@@ -131,8 +176,12 @@ def attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries,
     keys = load_i64(op + KEYS) + place * load_i64(op + KEY_BYTES)
     values = load_i64(op + VALUES) + place * load_i64(op + VALUE_BYTES)
     call_tile(load_i64(op + HELPER), queries, keys, scores, n_rows, key_dim, n_groups)
+    plain = is_plain(op)
     for row in range(n_rows):
         token = first_token + min(row // group, n_tokens - 1)
+        if not plain:
+            head = kv_head * group + row % group
+            adjust_row(op, frame, scores + ROW_SCORES * row, token, head, begin, n_groups)
         softmax_row(scores + ROW_SCORES * row, visible_end(frame, token) - begin, n_groups, states + state_bytes * row)
     call_tile(load_i64(op + SECOND_HELPER), scores, values, weighted, n_rows, value_dim, n_positions)
     width = padded(value_dim, 16)
@@ -152,11 +201,12 @@ def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group):
     load_queries(op, queries, first_token, n_tokens, kv_head, group, n_rows)
     for row in range(n_rows):
         clear(running + state_bytes * row, width)
-    n_pages = (visible_end(frame, first_token + n_tokens - 1) + PAGE_POSITIONS - 1) // PAGE_POSITIONS
-    for page in range(n_pages):
+    first_page, n_pages = page_of(visible_first(op, frame, first_token)), pages_end(frame, first_token + n_tokens - 1)
+    for page in range(first_page, n_pages):
         attend_page(op, frame, page, first_token, n_tokens, kv_head, group, queries, part, state_bytes)
         for row in range(n_tokens * group):
-            if visible_end(frame, first_token + row // group) > page * PAGE_POSITIONS:
+            token = first_token + row // group
+            if pages_end(frame, token) > page and page_of(visible_first(op, frame, token)) <= page:
                 merge(running + state_bytes * row, part + state_bytes * row, width)
     for row in range(n_tokens * group):
         token, head = first_token + row // group, kv_head * group + row % group
@@ -165,14 +215,14 @@ def attend_tokens(op, frame, worker, first_token, n_tokens, kv_head, group):
 
 
 @device
-def merge_token(op, scratch, token, kv_head, group, states, n_pages):
+def merge_token(op, scratch, token, kv_head, group, states, first_page, n_pages):
     """The pages of one token and KV head, in order; states are [page][padded group]."""
     value_dim, width = load_i64(op + VALUE_DIM), padded(load_i64(op + VALUE_DIM), 16)
     state_bytes = STATE_HEAD + 4 * width
     page_bytes = state_bytes * padded(group, ROWS)
     for row in range(group):
         clear(scratch, width)
-        for page in range(n_pages):
+        for page in range(first_page, n_pages):
             merge(scratch, states + page_bytes * page + state_bytes * row, width)
         out = load_i64(op + OUT) + 4 * (load_i64(op + OUT_PITCH) * token + value_dim * (kv_head * group + row))
         write_output(scratch, out, value_dim)
@@ -185,8 +235,8 @@ def attend_one_page(op, frame, worker, token, kv_head, group, page):
     partials: int64 counters [FEW_ROWS][n_kv_heads], 64 bytes apart, then the states
     [FEW_ROWS][n_kv_heads][pages_per_slot][padded group].
     """
-    n_pages = (visible_end(frame, token) + PAGE_POSITIONS - 1) // PAGE_POSITIONS
-    if page >= n_pages:
+    first_page, n_pages = page_of(visible_first(op, frame, token)), pages_end(frame, token)
+    if page < first_page or page >= n_pages:
         return
     scratch, n_kv_heads = load_i64(worker + SCRATCH), load_i64(op + N_KV_HEADS)
     state_bytes, n_rows = STATE_HEAD + 4 * padded(load_i64(op + VALUE_DIM), 16), padded(group, ROWS)
@@ -197,9 +247,9 @@ def attend_one_page(op, frame, worker, token, kv_head, group, page):
     load_queries(op, scratch, token, 1, kv_head, group, n_rows)
     state = states + page * n_rows * state_bytes
     attend_page(op, frame, page, token, 1, kv_head, group, scratch, state, state_bytes)
-    if atomic_add(counter, 1) == n_pages - 1:
+    if atomic_add(counter, 1) == n_pages - first_page - 1:
         store_i64(counter, 0)
-        merge_token(op, scratch, token, kv_head, group, states, n_pages)
+        merge_token(op, scratch, token, kv_head, group, states, first_page, n_pages)
 
 
 @entry()

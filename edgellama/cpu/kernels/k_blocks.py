@@ -100,8 +100,8 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
             codes, at = words + 256 + 512 * chunk, x + 16 * quad * chunk
             for word in range(8):
                 w = load_bytes(codes + 64 * word)
-                low = dot_small(low, low_nibbles(w), at + quad * word)
-                high = dot_small(high, high_nibbles(w), at + quad * (word + 8))
+                low = dot_small(low, low_nibbles(w), at, word)
+                high = dot_small(high, high_nibbles(w), at, word + 8)
             total = add_block(words, 2 * chunk, low, fields, total)
             total = add_block(words, 2 * chunk + 1, high, fields, total)
         return total
@@ -119,8 +119,8 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
             codes, at = words + 768 + 512 * chunk, x + 16 * quad * chunk
             for word in range(8):
                 w, bits = load_bytes(codes + 64 * word), load_bytes(words + 256 + 64 * word)
-                low = dot_small(low, low_nibbles(w) | fifth_bit(bits, 2 * chunk), at + quad * word)
-                high = dot_small(high, high_nibbles(w) | fifth_bit(bits, 2 * chunk + 1), at + quad * (word + 8))
+                low = dot_small(low, low_nibbles(w) | fifth_bit(bits, 2 * chunk), at, word)
+                high = dot_small(high, high_nibbles(w) | fifth_bit(bits, 2 * chunk + 1), at, word + 8)
             total = add_block(words, 2 * chunk, low, fields, total)
             total = add_block(words, 2 * chunk + 1, high, fields, total)
         return total
@@ -137,8 +137,8 @@ def make_k_pairs(s: SimpleNamespace) -> SimpleNamespace:
         high = start_ints(fields + field_bytes * (part + 2) + quad * (NEGATIVE_SUM_16 + half), 5)
         for word in range(4 * half, 4 * half + 4):
             w, bits = load_bytes(words + stride * word), load_ints(pairs + 128 * word)
-            low = dot_small(low, low_nibbles(w) | upper_bits(bits, part), x + quad * (8 * part + word))
-            high = dot_small(high, high_nibbles(w) | upper_bits(bits, part + 2), x + quad * (8 * part + 16 + word))
+            low = dot_small(low, low_nibbles(w) | upper_bits(bits, part), x, 8 * part + word)
+            high = dot_small(high, high_nibbles(w) | upper_bits(bits, part + 2), x, 8 * part + 16 + word)
             pin_loads()
         return low, high
 

@@ -3,7 +3,7 @@
 from ...compiler.entry import device
 from ...ops import ADD, MATMUL, SWIGLU
 from ...simd.memory import load_first, load_i64, load_vector, store_first
-from .rows import silu_product
+from .activations import silu_product
 
 WEIGHT, X, OUT, BIAS, N_ROWS, N_COLUMNS, PITCH, MODE, ROW_BYTES, SCALE_COLUMNS = MATMUL.offsets()
 

@@ -11,8 +11,8 @@ from ..layout import N_FIELDS, NEGATIVE_SUM, NEGATIVE_SUM_16, SCALE, SCALED_SUM,
 
 QUAD = 4 * TOKENS  # bytes from one quad of columns to the next in a panel, and from one field to the next
 TILE = make_tile(TOKENS)
-zero_ints, zero_floats, start_ints = TILE.zero_ints, TILE.zero_floats, TILE.start_ints
-dot, dot_small, add_scaled, add_outer = TILE.dot, TILE.dot_small, TILE.add_scaled, TILE.add_outer
+zero_ints, zero_floats, start_ints, start_bytes = TILE.zero_ints, TILE.zero_floats, TILE.start_ints, TILE.start_bytes
+dot_bytes, dot_small, add_scaled, add_outer = TILE.dot_bytes, TILE.dot_small, TILE.add_scaled, TILE.add_outer
 spill, add_runs = TILE.spill, TILE.add_runs
 
 
@@ -35,9 +35,9 @@ def product_zero_128(ints, scales, minimums, x, fields, n_blocks):
     """Codes 0..255 around 128, one scale per 32 (Q8_0)."""
     total = zero_floats()
     for _ in range(n_blocks):
-        acc = start_ints(fields + NEGATIVE_SUM * QUAD, 7)
+        acc = start_bytes(fields + NEGATIVE_SUM * QUAD)
         for _ in range(8):
-            acc = dot(acc, ints, x)
+            acc = dot_bytes(acc, ints, x)
             ints, x = ints + 128, x + QUAD
         total = add_scaled(total, acc, load_halves_f32(scales), fields + SCALE * QUAD)
         scales, fields = scales + 128, fields + N_FIELDS * QUAD
@@ -81,9 +81,9 @@ def product_any(ints, scales, minimums, x, fields, n_blocks):
     total = zero_floats()
     for _ in range(n_blocks):
         for half in range(2):
-            acc = start_ints(fields + (NEGATIVE_SUM_16 + half) * QUAD, 7)
+            acc = start_bytes(fields + (NEGATIVE_SUM_16 + half) * QUAD)
             for _ in range(4):
-                acc = dot(acc, ints, x)
+                acc = dot_bytes(acc, ints, x)
                 ints, x = ints + 128, x + QUAD
             total = add_scaled(total, acc, load_halves_f32(scales), fields + SCALE * QUAD)
             total = add_outer(total, load_halves_f32(minimums), fields + (SCALED_SUM_16 + half) * QUAD)

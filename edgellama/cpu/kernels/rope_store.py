@@ -1,4 +1,4 @@
-"""RoPE on queries in place and on keys into the cache; values into the cache.
+"""Norms and RoPE on queries in place and on keys into the cache; values into the cache.
 
 How a key or a value is stored is a function for each cache type (cache_store.py), called by address.
 """
@@ -10,10 +10,12 @@ from ...simd.arithmetic import even_lanes, interleave_high, interleave_low, odd_
 from ...simd.control import call_store
 from ...simd.memory import load_f32, load_i32, load_i64, load_vector, store_f32, store_vector
 from .attention_tiles import padded
+from .norms import rmsnorm_row
 from .shared import HELPER, N_ACTIVE, SCRATCH, SECOND_HELPER, claim, end_of, first_of, row_count
 
 (
-    QKV, TABLE, KEYS, VALUES, PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, KEY_BYTES, VALUE_BYTES, N_PAIRS, PAIRING,
+    QKV, TABLE, KEYS, VALUES, QUERY_NORM, KEY_NORM, PITCH, N_HEADS, N_KV_HEADS, KEY_DIM, VALUE_DIM, KEY_BYTES,
+    VALUE_BYTES, N_PAIRS, PAIRING, EPSILON,
 ) = ROPE_STORE.offsets()  # fmt: skip
 CACHE_ROWS = frame_field("cache_rows")
 
@@ -58,11 +60,14 @@ def rotate(source, target, table, n_pairs, pairing, width):
 
 
 @device
-def rotate_head(op, source, target, token):
-    """A query or key of one token."""
-    n_pairs = load_i64(op + N_PAIRS)
+def turn_head(op, source, target, token, norm):
+    """A query or key of one token: normed, if there is a norm, and rotated."""
+    n_pairs, key_dim = load_i64(op + N_PAIRS), load_i64(op + KEY_DIM)
+    if norm != 0:
+        rmsnorm_row(source, norm, target, key_dim, load_f32(op + EPSILON))
+        source = target
     table = load_i64(op + TABLE) + 8 * n_pairs * token
-    rotate(source, target, table, n_pairs, load_i64(op + PAIRING), load_i64(op + KEY_DIM))
+    rotate(source, target, table, n_pairs, load_i64(op + PAIRING), key_dim)
 
 
 @device
@@ -73,10 +78,10 @@ def store_unit(op, frame, scratch, token, kv_head):
     row, group = load_i64(op + QKV) + 4 * load_i64(op + PITCH) * token, n_heads // n_kv_heads
     for head in range(group * kv_head, group * (kv_head + 1)):
         query = row + 4 * key_dim * head
-        rotate_head(op, query, query, token)
+        turn_head(op, query, query, token, load_i64(op + QUERY_NORM))
     key = row + 4 * key_dim * (n_heads + kv_head)
     value = row + 4 * (key_dim * (n_heads + n_kv_heads) + value_dim * kv_head)
-    rotate_head(op, key, scratch, token)
+    turn_head(op, key, scratch, token, load_i64(op + KEY_NORM))
     cache_row = load_i32(load_i64(frame + CACHE_ROWS) + 4 * token)
     place, position = cache_row // PAGE_POSITIONS * n_kv_heads + kv_head, cache_row % PAGE_POSITIONS
     keys = load_i64(op + KEYS) + place * load_i64(op + KEY_BYTES)

@@ -19,16 +19,16 @@ UNPACK = types.void(intp, types.int64, intp, intp, intp)
 
 def make_simple_pairs(s: SimpleNamespace) -> SimpleNamespace:
     """The pair functions of these formats on a stream (streams.py)."""
-    zero_ints, start_ints, dot, dot_small = s.zero_ints, s.start_ints, s.dot, s.dot_small
-    add_scaled, add_outer, quad = s.add_scaled, s.add_outer, s.quad
+    zero_ints, start_ints, start_bytes, dot_small = s.zero_ints, s.start_ints, s.start_bytes, s.dot_small
+    dot_bytes, add_scaled, add_outer, quad = s.dot_bytes, s.add_scaled, s.add_outer, s.quad
 
     @device
     def dot_nibbles(acc, words, x):
         """acc + 32 codes (four words a row: low nibbles are columns 0-15, high nibbles 16-31) by x."""
         for word in range(4):
             w = load_bytes(words + 64 * word)
-            acc = dot_small(acc, low_nibbles(w), x + quad * word)
-            acc = dot_small(acc, high_nibbles(w), x + quad * (word + 4))
+            acc = dot_small(acc, low_nibbles(w), x, word)
+            acc = dot_small(acc, high_nibbles(w), x, word + 4)
         return acc
 
     @device
@@ -58,17 +58,17 @@ def make_simple_pairs(s: SimpleNamespace) -> SimpleNamespace:
         return half_q4_1(weights, x, fields, low), half_q4_1(weights + 320, x, fields, high)
 
     @device
-    def dot_bytes(acc, words, x):
+    def dot_words(acc, words, x):
         """acc + 32 codes 0..255 (eight words a row) by x."""
         for word in range(8):
-            acc = dot(acc, load_bytes(words + 64 * word), x + quad * word)
+            acc = dot_bytes(acc, load_bytes(words + 64 * word), x, word)
         return acc
 
     @device
     def q8_0(weights, x, fields, low, high, ahead):
         prefetch_lines(weights, 1088, ahead)
-        start = start_ints(fields + quad * NEGATIVE_SUM, 7)
-        low_acc, high_acc = dot_bytes(start, weights, x), dot_bytes(start, weights + 512, x)
+        start = start_bytes(fields + quad * NEGATIVE_SUM)
+        low_acc, high_acc = dot_words(start, weights, x), dot_words(start, weights + 512, x)
         return add_both(weights + 1024, low_acc, high_acc, fields, low, high)
 
     return SimpleNamespace(q4_0=q4_0, q4_1=q4_1, q8_0=q8_0)

@@ -25,10 +25,10 @@ def prefetch_lines(address, n_bytes, ahead):
 
 def make_stream(tokens: int) -> SimpleNamespace:
     """The driver and the tile functions for `tokens` tokens: one row by itself, or places of a panel."""
-    tile = make_row_tile(tokens)
+    panel_tokens = 1 if tokens == 1 else TOKENS
+    tile = make_row_tile(tokens, panel_tokens)
     zero_floats, spill = tile.zero_floats, tile.spill
     ahead_field = PREFETCH_AHEAD if tokens == 1 else PREFETCH_AHEAD_FEW
-    panel_tokens = 1 if tokens == 1 else TOKENS
     quad = 4 * panel_tokens  # bytes from one quad of columns to the next, and from one field to the next
     field_bytes = N_FIELDS * quad  # of one block of 32 columns
 

@@ -5,21 +5,25 @@ The record's helper decodes one row (row_parts.py). Four rows at a time are deco
 are those of packed weights. Sums are the same bits for one row of activations as for many.
 """
 
+from numba import float32
+
 from ...compiler.entry import device, entry
 from ...frame import frame_field
 from ...ops import EMBED
-from ...simd.arithmetic import fma, shift_left, splat_int, to_float, zero_float
+from ...simd.arithmetic import fma, splat_float, splat_int, to_float, zero_float
 from ...simd.control import call_float_row, call_unpack
-from ...simd.dot import dot4
+from ...simd.dot import dot4_bytes, start_bytes
 from ...simd.memory import (
     load_bytes,
+    load_f32,
+    load_first,
     load_i32,
     load_i64,
     load_unsigned_bytes,
     load_vector,
     prefetch,
     splat_load,
-    splat_load_int,
+    store_first,
     store_vector,
 )
 from ...simd.unpack import transpose_words
@@ -41,7 +45,7 @@ from .products import product_any
 from .shared import HELPER, N_ACTIVE, SCRATCH, claim, end_of, first_of, local, row_count
 
 FIELD_BYTES = 4 * N_FIELDS  # of one block of one token
-TABLE, EMBED_OUT, WIDTH, EMBED_ROW_BYTES = EMBED.offsets()
+TABLE, EMBED_OUT, WIDTH, EMBED_ROW_BYTES, EMBED_SCALE = EMBED.offsets()
 TOKEN_IDS = frame_field("token_ids")
 
 
@@ -126,9 +130,9 @@ def dot_rows(ints, scales, minimums, x, fields, n_blocks, low, high):
     for _ in range(n_blocks):
         x_scale = splat_load(fields + 4 * SCALE)
         for half in range(2):
-            a = b = shift_left(splat_load_int(fields + 4 * (NEGATIVE_SUM_16 + half)), 7)
+            a = b = start_bytes(fields + 4 * (NEGATIVE_SUM_16 + half))
             for _ in range(4):
-                a, b = dot4(a, load_bytes(ints), x), dot4(b, load_bytes(ints + 64), x)
+                a, b = dot4_bytes(a, load_bytes(ints), x), dot4_bytes(b, load_bytes(ints + 64), x)
                 ints, x = ints + 128, x + 4
             x_sum = splat_load(fields + 4 * (SCALED_SUM_16 + half))
             low = fma(load_vector(minimums), x_sum, fma(to_float(a) * load_vector(scales), x_scale, low))
@@ -206,6 +210,14 @@ def store_values(codes, scales, minimums, width, out):
         store_vector(out + 64 * run, values)
 
 
+@device
+def scale_row(row, width, scale):
+    """In place; a factor of 1, which nearly all have, costs nothing."""
+    if scale != float32(1.0):
+        for i in range(0, width, 16):
+            store_first(row + 4 * i, load_first(row + 4 * i, width - i) * splat_float(scale), width - i)
+
+
 @entry()
 def embed_codes(op, frame, worker):
     """Rows of an integer table by token id, as float32."""
@@ -219,7 +231,9 @@ def embed_codes(op, frame, worker):
         for row in range(first_of(span), end_of(span)):
             source = load_i64(op + TABLE) + load_i32(load_i64(frame + TOKEN_IDS) + 4 * row) * row_bytes
             call_unpack(load_i64(op + HELPER), source, width, codes, scales, minimums)
-            store_values(codes, scales, minimums, width, load_i64(op + EMBED_OUT) + 4 * width * row)
+            out = load_i64(op + EMBED_OUT) + 4 * width * row
+            store_values(codes, scales, minimums, width, out)
+            scale_row(out, width, load_f32(op + EMBED_SCALE))
 
 
 @entry()
@@ -232,4 +246,6 @@ def embed_floats(op, frame, worker):
             return
         for row in range(first_of(span), end_of(span)):
             source = load_i64(op + TABLE) + load_i32(load_i64(frame + TOKEN_IDS) + 4 * row) * row_bytes
-            call_float_row(load_i64(op + HELPER), source, width, load_i64(op + EMBED_OUT) + 4 * width * row)
+            out = load_i64(op + EMBED_OUT) + 4 * width * row
+            call_float_row(load_i64(op + HELPER), source, width, out)
+            scale_row(out, width, load_f32(op + EMBED_SCALE))

@@ -1,9 +1,16 @@
-"""Names of Arm cores by the numbers that Linux prints for them.
+"""What the cores of this machine are called: Arm's by the numbers that Linux prints for them, Intel's by their kind.
 
-The numbers are those of the Main ID Register, as each core's Technical Reference Manual gives them.
+The numbers are those of the Main ID Register, as each core's Technical Reference Manual gives them; Apple's are those
+that Linux knows (arch/arm64/include/asm/cputype.h).
 """
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgellama import system
+from edgellama.topology import Topology
 
 CORES = {
     ("0x41", "0xd03"): "Cortex-A53",
@@ -32,6 +39,10 @@ CORES = {
     ("0x41", "0xd81"): "Cortex-A720",
     ("0x41", "0xd82"): "Cortex-X4",
     ("0x51", "0x001"): "Oryon",
+    ("0x61", "0x022"): "Icestorm",
+    ("0x61", "0x023"): "Firestorm",
+    ("0x61", "0x032"): "Blizzard",
+    ("0x61", "0x033"): "Avalanche",
     ("0xc0", "0xac3"): "Ampere-1",
 }
 
@@ -39,3 +50,14 @@ CORES = {
 def core_name(implementer: str, part: str) -> str | None:
     """Such as "Cortex-A76" for 0x41 and 0xd0b; None for numbers that are not in the table."""
     return CORES.get((implementer.lower(), part.lower()))
+
+
+def core_names(root: Path, topology: Topology) -> dict[int, str]:
+    """Logical CPU -> what its core is called, where that is known; `root` has a /proc."""
+    names = {cpu.index: cpu.kind for cpu in topology.cpus if cpu.kind is not None}
+    for block in system.read_text(root / "proc/cpuinfo").split("\n\n"):
+        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", block, re.MULTILINE))
+        name = core_name(fields.get("CPU implementer", ""), fields.get("CPU part", ""))
+        if name and fields.get("processor", "").isdigit():
+            names[int(fields["processor"])] = name
+    return names

@@ -1,0 +1,1 @@
+"""One NVIDIA GPU, reached with ctypes through the driver's own library: no CUDA package is needed."""
