@@ -1,5 +1,6 @@
 """The package as people get it: what is in wheel and sdist, and that it runs where nothing may be written."""
 
+import contextlib
 import os
 import shutil
 import struct
@@ -124,11 +125,12 @@ def run_as_stranger(place: Path, *arguments: str, **settings: str) -> subprocess
     environment["EDGELLAMA_ISA"] = chosen_isa()  # the one that is tested, and that objects were added for
     command = [sys.executable, "-P", "-c", OFFLINE, *arguments]
     options = {"cwd": "/", "capture_output": True, "text": True, "timeout": 120}
-    try:
-        return subprocess.run(command, env=environment, **options, **stranger())
-    except PermissionError:  # this Python lies where others cannot reach it: be oneself without a usable home
-        environment |= {"HOME": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(command, env=environment, **options)
+    other_user = stranger()
+    if other_user:
+        with contextlib.suppress(PermissionError):  # this Python lies where others cannot reach it
+            return subprocess.run(command, env=environment, **options, **other_user)
+    environment |= {"HOME": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}  # oneself without a usable home
+    return subprocess.run(command, env=environment, **options)
 
 
 @needs_objects
