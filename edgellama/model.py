@@ -18,6 +18,7 @@ from .fp8 import join_scales
 from .frame import FEW_ROWS, PAGE_POSITIONS, Frame
 from .gguf import GGUFFile, open_gguf
 from .kv_cache import PageTable, page_bytes
+from .prefix import Layout
 from .program import Builder
 from .slots import Slots
 
@@ -88,7 +89,9 @@ class Model:
         builder = Builder(self.file.tensors, partial_bytes(self.config, self.context), packed, kv_type)
         program = family.build(builder, self.config, self.context)
         n_pages = -(-self.context // PAGE_POSITIONS)
-        self.frame = Frame(MAX_TOKENS, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
+        self.prefix_rule = program.prefix_rule
+        sizes = (self.context, self.context) if self.prefix_rule else (MAX_TOKENS, MAX_ROWS)
+        self.frame = Frame(*sizes, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)
         self.slots = Slots(self, sequences - 1)
         packing = progress and (lambda done, total: progress("packing weights", done, total))
@@ -190,14 +193,23 @@ class Model:
             positions = [session.n_tokens for session in sessions]
             slots = [session.slot for session in sessions]
             ids = [token.token_id for token in batch]
-            logits = self.run_frame(ids, positions, slots, range(len(batch))).copy()
+            layout = self._layout_of_step(sessions, ids)
+            logits = self.run_frame(ids, positions, slots, range(len(batch)), layout=layout).copy()
             for token in batch:
                 token.session.ids.append(int(token.token_id))
         return logits
 
+    def _layout_of_step(self, sessions: Sequence["Session"], ids: Sequence[int]) -> Layout | None:
+        if self.prefix_rule is None:
+            return None
+        rule = self.prefix_rule
+        parts = [rule.layout(session.ids, [token_id]) for session, token_id in zip(sessions, ids, strict=True)]
+        return Layout(*map(np.concatenate, zip(*parts, strict=True)))
+
     def run_frame(
-        self, ids, positions, slots, rows, check: Callable[[], None] | None = None, hidden: bool = False
-    ) -> np.ndarray:
+        self, ids, positions, slots, rows, check: Callable[[], None] | None = None, hidden: bool = False,
+        layout: Layout | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Check, reserve and run one frame; valid until the next. Call it under the lock.
 
         float32 (n_rows, vocab), or with `hidden` (n_rows, d_model): what the output matrix is applied to.
@@ -210,7 +222,7 @@ class Model:
         n_rows = len(rows)
         if hidden:  # for a few rows each worker norms for itself, and the result is in no common place
             rows = [*rows, *[0] * max(0, FEW_ROWS + 1 - n_rows)]
-        self.frame.fill(_integers(ids), _integers(positions), _integers(slots), _integers(rows))
+        self.frame.fill(_integers(ids), _integers(positions), _integers(slots), _integers(rows), layout)
         self._running_slots = frozenset(slots)
         try:
             while (values := self.machine.run_hidden() if hidden else self.machine.run()) is None:
