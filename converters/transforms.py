@@ -75,6 +75,16 @@ def unshard(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
     return reordered(tensor, numbers.transpose(1, 0, 2).reshape(-1))
 
 
+def glm_heads(tensor: LazyTensor, config: ModelConfig) -> LazyTensor:
+    """All queries, keys and values from each head's three; ChatGLM-6B rotates the halves of two halves of a head.
+
+    With the middle quarters of queries and keys exchanged, it is the halves of the whole head that rotate.
+    """
+    numbers = numbered(tensor, config.n_heads, 3).transpose(1, 0, 2)  # (3, n_heads, head_dim)
+    quarters = numbers[:2].reshape(2, config.n_heads, 4, -1)[:, :, [0, 2, 1, 3]]
+    return reordered(tensor, np.concatenate([quarters.reshape(-1), numbers[2].reshape(-1)]))
+
+
 def numbered(tensor: LazyTensor, n_groups: int, n_parts: int) -> NDArray[np.intp]:
     """The numbers of the rows, (n_groups, n_parts, rows of a part)."""
     if tensor.n_rows % (n_groups * n_parts):
@@ -98,6 +108,5 @@ def of_values(tensor: LazyTensor, change: Callable[[NDArray[np.float32]], NDArra
     return LazyTensor(tensor.shape, F32, lambda start, stop: change(tensor.rows(start, stop)))
 
 
-STEPS = {
-    step.__name__: step for step in (pair_halves, add_one, part, transpose, skip_rows, ungroup, unshard, unit_rows)
-}
+_ALL = (pair_halves, add_one, part, transpose, skip_rows, ungroup, unshard, glm_heads, unit_rows)
+STEPS = {step.__name__: step for step in _ALL}

@@ -63,6 +63,8 @@ class ModelConfig:
     logit_soft_cap: float = 0.0
     max_alibi_bias: float | None = None  # None where the file does not say
     d_embedding: int = 0  # width of the embedding; what is not d_model is projected
+    prefix_end_id: int | None = None  # the token that ends a prompt whose tokens all see each other
+    prefix_mask_ids: tuple[int, ...] = ()  # the tokens in whose place the answer stands
     is_post_norm: bool = False  # norms stand behind the sums of a layer, not before its parts
 
     @classmethod
@@ -91,6 +93,7 @@ class ModelConfig:
             **heads,
             **_read_attention(keys),
             d_embedding=keys.integer("token_embedding_length", 1, _WIDEST, heads["d_model"]),
+            **_read_prefix(keys),
             is_post_norm=keys.file.get(f"{architecture}.post_norm", bool, False),
         )
 
@@ -151,6 +154,15 @@ def _read_attention(keys: _Keys) -> dict[str, float | None]:
         "logit_soft_cap": keys.number("final_logit_softcapping", 0.0, 1e6, 0.0),
         "max_alibi_bias": keys.number(alibi, 0.0, 1e6) if keys.has(alibi) else None,
     }
+
+
+def _read_prefix(keys: _Keys) -> dict[str, int | tuple[int, ...]]:
+    """The tokens that mark the parts of a prompt, where the model has such."""
+    if not keys.has("prefix_end_id"):
+        return {}
+    names = (name for name in ("prefix_gmask_id", "prefix_mask_id") if keys.has(name))
+    masks = tuple(keys.integer(name, 0, _LARGEST_VOCABULARY) for name in names)
+    return {"prefix_end_id": keys.integer("prefix_end_id", 0, _LARGEST_VOCABULARY), "prefix_mask_ids": masks}
 
 
 def _read_norm_eps(keys: _Keys) -> float:

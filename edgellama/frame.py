@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from .errors import EdgellamaError
+from .prefix import Layout
 
 PAGE_POSITIONS = 256  # positions of one cache page; also the fixed segment in which attention reduces
 TILE_TOKENS = 8  # tokens of one sequence that attention takes together
@@ -27,8 +28,14 @@ FRAME = np.dtype(
         ("tiles", "i8"),
         ("logit_rows", "i8"),
         ("n_segments", "i8"),  # most pages that any token of the frame sees
+        ("second_positions", "i8"),
     ]
 )
+
+
+_ARRAYS = (
+    "token_ids", "positions", "second_positions", "cache_rows", "visible", "slots", "page_table", "tiles", "logit_rows",
+)  # fmt: skip
 
 
 def frame_field(name: str) -> int:
@@ -40,13 +47,15 @@ class Frame:
     """Arrays of one step, allocated once for at most `max_tokens` tokens and `max_rows` rows of logits.
 
     Per token: `token_ids`, `positions`, `slots` (which sequence), `cache_rows` (physical row to write) and
-    `visible` (first, end) positions that it attends to. `tiles` are runs of tokens of one sequence.
+    `visible` (first, end) positions that it attends to. `tiles` are runs of tokens of one sequence. A model
+    with positions of two numbers has the other in `second_positions`.
     """
 
     def __init__(self, max_tokens: int, max_rows: int, vocabulary: int, n_slots: int, pages_per_slot: int):
         self.max_tokens, self.max_rows, self.vocabulary = max_tokens, max_rows, vocabulary
         self.token_ids = np.zeros(max_tokens, np.int32)
         self.positions = np.zeros(max_tokens, np.int32)
+        self.second_positions = np.zeros(max_tokens, np.int32)
         self.slots = np.zeros(max_tokens, np.int32)
         self.cache_rows = np.zeros(max_tokens, np.int32)
         self.visible = np.zeros((max_tokens, 2), np.int32)
@@ -56,8 +65,10 @@ class Frame:
         self.n_tokens = self.n_rows = self.n_tiles = self.n_segments = 0
         self.header = self._header()
 
-    def fill(self, token_ids, positions, slots, logit_rows) -> None:
-        """Set the step: int arrays (n_tokens,) three times and (n_rows,); every token sees all before it and itself.
+    def fill(self, token_ids, positions, slots, logit_rows, layout: Layout | None = None) -> None:
+        """Set the step: int arrays (n_tokens,) three times and (n_rows,).
+
+        Every token sees all before it and itself, and is rotated by its position, unless a layout says otherwise.
 
         Raises EdgellamaError for an id, position, slot or row out of range, before any kernel runs.
         """
@@ -75,7 +86,11 @@ class Frame:
         self.cache_rows[:n] = pages * PAGE_POSITIONS + positions % PAGE_POSITIONS
         self.visible[:n, 0] = 0
         self.visible[:n, 1] = self.positions[:n] + 1
-        self.n_segments = int(positions.max()) // PAGE_POSITIONS + 1
+        self.second_positions[:n] = 0
+        if layout:
+            self.positions[:n], self.second_positions[:n] = layout.rotary.T
+            self.visible[:n, 1] = layout.ends
+        self.n_segments = (int(self.visible[:n, 1].max()) - 1) // PAGE_POSITIONS + 1
         self._fill_tiles(n)
         self._fill_header()
 
@@ -125,7 +140,7 @@ class Frame:
     def _header(self) -> np.ndarray:
         """FRAME (1,) with the addresses, which never change."""
         header = np.zeros(1, FRAME)
-        for name in ("token_ids", "positions", "cache_rows", "visible", "slots", "page_table", "tiles", "logit_rows"):
+        for name in _ARRAYS:
             header[name] = getattr(self, name).ctypes.data
         header["pages_per_slot"] = self.page_table.shape[1]
         return header

@@ -21,6 +21,7 @@ from .kv_cache import PageTable, page_bytes
 from .memory_needs import LoadOptions
 from .memory_offers import is_out_of_memory
 from .models.names import size
+from .prefix import Layout
 from .program import Builder, Program
 from .slots import Slots
 
@@ -102,7 +103,9 @@ class Model:
             return family.build(builder, self.config, self.context)
 
         n_pages = -(-self.context // PAGE_POSITIONS)
-        self.frame = Frame(kind.max_tokens, MAX_ROWS, self.config.vocab_size, sequences, n_pages)
+        self.prefix_rule = write(frozenset(), 0).prefix_rule
+        sizes = (self.context, self.context) if self.prefix_rule else (kind.max_tokens, MAX_ROWS)
+        self.frame = Frame(*sizes, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)
         self.slots = Slots(self, sequences - 1)
         what = f"{kind.loading}, {size(self.memory.total_bytes)} of memory in all" if self.memory else kind.loading
@@ -207,14 +210,23 @@ class Model:
             positions = [session.n_tokens for session in sessions]
             slots = [session.slot for session in sessions]
             ids = [token.token_id for token in batch]
-            logits = self.run_frame(ids, positions, slots, range(len(batch))).copy()
+            layout = self._layout_of_step(sessions, ids)
+            logits = self.run_frame(ids, positions, slots, range(len(batch)), layout=layout).copy()
             for token in batch:
                 token.session.ids.append(int(token.token_id))
         return logits
 
+    def _layout_of_step(self, sessions: Sequence["Session"], ids: Sequence[int]) -> Layout | None:
+        if self.prefix_rule is None:
+            return None
+        rule = self.prefix_rule
+        parts = [rule.layout(session.ids, [token_id]) for session, token_id in zip(sessions, ids, strict=True)]
+        return Layout(*map(np.concatenate, zip(*parts, strict=True)))
+
     def run_frame(
-        self, ids, positions, slots, rows, check: Callable[[], None] | None = None, hidden: bool = False
-    ) -> np.ndarray:
+        self, ids, positions, slots, rows, check: Callable[[], None] | None = None, hidden: bool = False,
+        layout: Layout | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Check, reserve and run one frame; valid until the next. Call it under the lock.
 
         float32 (n_rows, vocab), or with `hidden` (n_rows, d_model): what the output matrix is applied to.
@@ -223,26 +235,26 @@ class Model:
         n_rows = len(rows)
         if hidden:  # for a few rows each worker norms for itself, and the result is in no common place
             rows = [*rows, *[0] * max(0, FEW_ROWS + 1 - n_rows)]
-        self._fill_frame(ids, positions, slots, rows)
+        self._fill_frame(ids, positions, slots, rows, layout)
         return self._repeat(self.machine.run_hidden if hidden else self.machine.run, slots, check)[:n_rows]
 
     @property
     def chooses(self) -> bool:
         """Whether the machine can choose the likeliest token itself: run_likeliest()."""
-        return hasattr(self.machine, "run_likeliest")
+        return self.prefix_rule is None and hasattr(self.machine, "run_likeliest")
 
     def run_likeliest(self, token_id: int, position: int, slot: int, check: Callable[[], None] | None = None) -> int:
         """Run one token; the likeliest after it. Call it under the lock. `check` as for run_frame()."""
         self._fill_frame([token_id], [position], [slot], [0])
         return self._repeat(self.machine.run_likeliest, [slot], check)
 
-    def _fill_frame(self, ids, positions, slots, rows) -> None:
+    def _fill_frame(self, ids, positions, slots, rows, layout: Layout | None = None) -> None:
         """Reserve the cache's pages and check everything."""
         self._check_open()
         for slot in set(slots):
             last = max(position for position, own in zip(positions, slots, strict=True) if own == slot)
             self.pages.reserve(slot, last + 1)
-        self.frame.fill(_integers(ids), _integers(positions), _integers(slots), _integers(rows))
+        self.frame.fill(_integers(ids), _integers(positions), _integers(slots), _integers(rows), layout)
 
     def _repeat(self, run: Callable[[], Any], slots, check: Callable[[], None] | None) -> Any:
         """The result of a run, which is repeated when it was interrupted, unless `check` raises."""

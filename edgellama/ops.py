@@ -93,8 +93,8 @@ class OpSpec:
 
 
 # Buffers are row-major float32, `pitch` values from one row to the next, unless an op says otherwise.
-ROPE_TABLE = OpSpec("rope_table", {"table": "w", "inverse_frequencies": "r"}, ("n_pairs",), ("magnitude",))
-"""table[t] = cos(position * f) for n_pairs, then sin; times magnitude."""
+ROPE_TABLE = OpSpec("rope_table", {"table": "w", "inverse_frequencies": "r"}, ("n_pairs", "n_second"), ("magnitude",))
+"""table[t] = cos(position * f) for n_pairs, then sin; times magnitude. The last n_second take the second position."""
 
 EMBED = OpSpec("embed", {"table": "r", "out": "w"}, ("width", "row_bytes"), ("scale",))
 """out[t] = row token_id[t] of a matrix of any format, times scale."""

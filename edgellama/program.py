@@ -12,6 +12,7 @@ from .cache_layout import side_bytes
 from .errors import ModelError
 from .gguf.tensor_table import TensorInfo
 from .ops import LOGIT_ROWS, TOKENS, OpSpec
+from .prefix import PrefixRule
 
 FLOAT_TYPES = ("f32", "f16", "bf16", "fp8_e4m3", "fp8_e5m2")  # weights that are multiplied with float32 activations
 FLOATS, QUANTIZED, PANEL, BYTES = "floats", "quantized", "panel", "bytes"  # what a buffer's rows are
@@ -115,6 +116,7 @@ class Program:
     hidden: View  # (n_rows, d_model)
     attention: "AttentionShape"
     n_layers: int
+    prefix_rule: PrefixRule | None = None  # of models whose prompts see themselves as a whole
 
     @property
     def hidden_end(self) -> int:
@@ -166,12 +168,15 @@ class Builder:
         values = self.tensors[name].decode().reshape(-1)
         return Constant(name, np.ascontiguousarray(values, np.float32))
 
-    def rope_table(self, inverse_frequencies: np.ndarray, magnitude: float, name: str = "rope") -> View:
+    def rope_table(
+        self, inverse_frequencies: np.ndarray, magnitude: float, name: str = "rope", n_second: int = 0
+    ) -> View:
+        """The last `n_second` frequencies belong to the second number of a position."""
         n_pairs = len(inverse_frequencies)
         table = self.buffer(name, 2 * n_pairs)
         constant = Constant("inverse_frequencies", np.ascontiguousarray(inverse_frequencies, np.float64))
         operands = {"table": table, "inverse_frequencies": constant}
-        self.emit(ops.ROPE_TABLE, operands, n_pairs=n_pairs, magnitude=magnitude)
+        self.emit(ops.ROPE_TABLE, operands, n_pairs=n_pairs, n_second=n_second, magnitude=magnitude)
         return table
 
     def embed(self, name: str, scale: float = 1.0) -> View:
@@ -194,12 +199,16 @@ class Builder:
         self.emit(ops.RMSNORM, operands, extent, width=x.width, epsilon=epsilon)
         return out
 
-    def layernorm(self, x: View, name: str, epsilon: float, out: View | None = None) -> View:
-        """With the bias that the file may have; into a buffer of its own, or into `out`, which is not x."""
+    def layernorm(self, x: View, name: str, epsilon: float, out: View | None = None, gain: float = 1.0) -> View:
+        """With the bias that the file may have, times `gain`; into a buffer of its own, or into another than x."""
         extent = x.buffer.extent
         if out is None:
             out = self.buffer(f"norm{extent}", x.width, extent=extent, private=True)
-        operands = {"x": x, "weight": self.vector(name), "bias": self._bias((name,)), "out": out}
+        weight, bias = self.vector(name), self._bias((name,))
+        if gain != 1.0:
+            weight = Constant(f"{name} * {gain}", np.float32(gain) * weight.values)
+            bias = bias and Constant(f"{bias.name} * {gain}", np.float32(gain) * bias.values)
+        operands = {"x": x, "weight": weight, "bias": bias, "out": out}
         self.emit(ops.LAYERNORM, operands, extent, width=x.width, epsilon=epsilon)
         return out
 

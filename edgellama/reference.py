@@ -87,8 +87,10 @@ class ReferenceMachine:
 
 
 def rope_table(machine: ReferenceMachine, op: Op) -> None:
-    frame = machine.frame
+    frame, n_first = machine.frame, op.integers["n_pairs"] - op.integers["n_second"]
     angles = np.multiply.outer(frame.positions[: frame.n_tokens], op.operands["inverse_frequencies"].values)
+    second = np.multiply.outer(frame.second_positions[: frame.n_tokens], op.operands["inverse_frequencies"].values)
+    angles[:, n_first:] = second[:, n_first:]
     table = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
     machine.operand(op, "table")[:] = table.astype(np.float32) * np.float32(op.floats["magnitude"])
 

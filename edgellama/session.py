@@ -60,6 +60,8 @@ class Session:
             self.check_room(0)
             if not 0 <= n_tokens <= self.n_tokens:
                 raise EdgellamaError(f"this session has {self.n_tokens} tokens and cannot keep {n_tokens}")
+            if self._usable(self.ids[:n_tokens], n_tokens) < n_tokens:
+                raise EdgellamaError("this model reads a prompt as a whole: keep all of it, or nothing")
             del self.ids[n_tokens:]
             self.model.pages.truncate(self.slot, n_tokens)
 
@@ -96,8 +98,13 @@ class Session:
         """
         with self.model.lock:
             self._check_fits(len(ids))
-            self.truncate(min(self.n_common(ids), max(len(ids) - 1, 0)))
+            self.truncate(self._usable(ids, min(self.n_common(ids), max(len(ids) - 1, 0))))
             return self.n_tokens
+
+    def _usable(self, ids: Sequence[int], n_common: int) -> int:
+        """How many of the first n_common tokens in the cache are right as the beginning of `ids`."""
+        rule = self.model.prefix_rule
+        return rule.usable(self.ids, ids, n_common) if rule else n_common
 
     def decode(self, token_id: int, check: Check | None = None) -> np.ndarray:
         """Append one token; float32 (vocab,), the logits after it."""
@@ -194,7 +201,8 @@ class Session:
                 check()
             self.check_room(len(ids))
             n = self.n_tokens
-            slots = [self.slot] * len(ids)
-            values = self.model.run_frame(ids, range(n, n + len(ids)), slots, rows, check, hidden)
+            slots, rule = [self.slot] * len(ids), self.model.prefix_rule
+            layout = rule and rule.layout(self.ids, ids)
+            values = self.model.run_frame(ids, range(n, n + len(ids)), slots, rows, check, hidden, layout)
             self.ids.extend(int(i) for i in ids)
             return values.copy()  # before another thread's step overwrites them

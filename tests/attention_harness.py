@@ -122,7 +122,7 @@ class Session:
         turned = {"table": table if n_pairs else None, "query_norm": query_norm, "key_norm": key_norm, **sides}
         attended = {"out": out, "partials": self.partials, "slopes": layer.slopes, **sides}
         self.machine.run(
-            bind(ROPE_TABLE, frequencies, {"n_pairs": n_pairs}, {"magnitude": 1.0}),
+            bind(ROPE_TABLE, frequencies, {"n_pairs": n_pairs, "n_second": 0}, {"magnitude": 1.0}),
             bind(ROPE_STORE, turned, turn, {"epsilon": NORM_EPSILON}, helper=f"store_key_{self.kv_type}",
                  second_helper=f"store_value_{self.kv_type}"),
             bind(ATTENTION, attended, attend, scale,

@@ -11,6 +11,7 @@ from edgellama import reference
 from edgellama.compiler import load_kernels
 from edgellama.frame import Frame
 from edgellama.ops import ADJACENT, HALF_SPLIT, ROPE_TABLE
+from edgellama.prefix import Layout
 from edgellama.program import AttentionShape
 
 LENGTHS = (1, 15, 16, 17, 255, 256, 257, 600)
@@ -178,10 +179,27 @@ def test_rope_angles_stay_exact_far_out(kernels):
     frequencies, table = Guarded.of(10000.0 ** (-np.arange(64) / 64)), Guarded((2, 128))
     machine = Machine(kernels, frame)
     operands = {"table": table, "inverse_frequencies": frequencies}
-    machine.run(machine.bind(ROPE_TABLE, operands, {"n_pairs": 64}, {"magnitude": 1.25}))
+    machine.run(machine.bind(ROPE_TABLE, operands, {"n_pairs": 64, "n_second": 0}, {"magnitude": 1.25}))
     angles = np.multiply.outer(positions, frequencies.values)
     wanted = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * 1.25
     np.testing.assert_allclose(table.check(), wanted, rtol=0, atol=2e-7)
+
+
+def test_positions_of_two_numbers(kernels):
+    """The last pairs turn by the second number."""
+    frame = Frame(3, 1, 1, 1, 1)
+    frame.page_table[:] = 0
+    rotary = np.array([[5, 0], [2, 9], [2, 10]], np.int32)
+    frame.fill(np.zeros(3, int), np.arange(3), np.zeros(3, int), np.zeros(0, int), Layout(rotary, np.array([2, 2, 3])))
+    frequencies, table = Guarded.of(10.0 ** (-np.arange(6) / 6)), Guarded((3, 12))
+    machine = Machine(kernels, frame)
+    sizes = {"n_pairs": 6, "n_second": 2}
+    operands = {"table": table, "inverse_frequencies": frequencies}
+    machine.run(machine.bind(ROPE_TABLE, operands, sizes, {"magnitude": 1.0}))
+    angles = rotary[:, [0, 0, 0, 0, 1, 1]] * frequencies.values
+    wanted = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(table.check(), wanted, rtol=0, atol=2e-7)
+    assert frame.visible[:3].tolist() == [[0, 2], [0, 2], [0, 3]]
 
 
 def test_a_value_beyond_float16_spoils_no_earlier_token(kernels):

@@ -28,12 +28,16 @@ def test_embedding(gpu, kind):
 
 
 @pytest.mark.parametrize("magnitude", [1.0, 1.25])
-def test_the_table_of_rotations(gpu, magnitude):
+@pytest.mark.parametrize("n_second", [0, 75])
+def test_the_table_of_rotations(gpu, magnitude, n_second):
     n_pairs, positions = 150, [0, 1, 255, 4095, 131071]
     frequencies = 10000.0 ** (-np.arange(n_pairs) / n_pairs)
     table = Guarded((5, 2 * n_pairs))
-    gpu.run("rope_table", 5, Guarded.of(frequencies), words(positions), table, n_pairs, magnitude)
+    seconds = [7, 0, 2, 1, 90000]
+    places = (Guarded.of(frequencies), words(positions), words(seconds))
+    gpu.run("rope_table", 5, *places, table, n_pairs, n_second, magnitude)
     angles = np.multiply.outer(positions, frequencies)
+    angles[:, n_pairs - n_second :] = np.multiply.outer(seconds, frequencies[n_pairs - n_second :])
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * magnitude
     np.testing.assert_allclose(table.values, expected, atol=1e-6)
 

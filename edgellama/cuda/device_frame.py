@@ -18,6 +18,7 @@ class DeviceFrame:
         shapes = {
             "token_ids": (max_tokens,),
             "positions": (max_tokens,),
+            "second_positions": (max_tokens,),
             "slots": (max_tokens,),
             "cache_rows": (max_tokens,),
             "visible": (max_tokens, 2),
@@ -40,7 +41,7 @@ class DeviceFrame:
         """Make the GPU's frame what Frame is now. The step before must have ended."""
         frame, arrays = self.frame, self._arrays
         n, n_rows = frame.n_tokens, frame.n_rows
-        for name in ("token_ids", "positions", "slots", "cache_rows", "visible"):
+        for name in ("token_ids", "positions", "second_positions", "slots", "cache_rows", "visible"):
             arrays[name][:n] = getattr(frame, name)[:n]
         arrays["logit_rows"][:n_rows] = frame.logit_rows[:n_rows]
         arrays["page_table"][:] = frame.page_table

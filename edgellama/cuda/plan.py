@@ -127,7 +127,9 @@ class Planner:
 
     def _rope_table(self, op: Op) -> None:
         table, frequencies = self.address(op.operands["table"]), self.address(op.operands["inverse_frequencies"])
-        values = [frequencies, self.places.frame["positions"], table, op.integers["n_pairs"], op.floats["magnitude"]]
+        positions = [self.places.frame[name] for name in ("positions", "second_positions")]
+        counts = [op.integers[name] for name in ("n_pairs", "n_second")]
+        values = [frequencies, *positions, table, *counts, op.floats["magnitude"]]
         self._per_row("rope_table", values, op.extent, 128)
 
     def _embed(self, op: Op) -> None:

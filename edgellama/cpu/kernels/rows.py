@@ -12,8 +12,9 @@ from .shared import N_ACTIVE, claim, end_of, first_of, row_count
 
 GATHER_X, GATHER_OUT, GATHER_WIDTH = GATHER.offsets()
 PLACED_X, PLACES, PLACED_WIDTH = ADD_POSITIONS.offsets()
-TABLE, FREQUENCIES, N_PAIRS, MAGNITUDE = ROPE_TABLE.offsets()
+TABLE, FREQUENCIES, N_PAIRS, N_SECOND, MAGNITUDE = ROPE_TABLE.offsets()
 POSITIONS, LOGIT_ROWS = frame_field("positions"), frame_field("logit_rows")
+SECOND_POSITIONS = frame_field("second_positions")
 
 
 @entry()
@@ -51,13 +52,15 @@ def rope_table(op, frame, worker):
     """Angles in float64: at position 131,071 a float32 product would be off by 0.004 radians."""
     table, frequencies, n_pairs = load_i64(op + TABLE), load_i64(op + FREQUENCIES), load_i64(op + N_PAIRS)
     magnitude, positions = load_f32(op + MAGNITUDE), load_i64(frame + POSITIONS)
+    n_first, seconds = n_pairs - load_i64(op + N_SECOND), load_i64(frame + SECOND_POSITIONS)
     while True:
         span = claim(op, row_count(op, frame), load_i64(worker + N_ACTIVE))
         if span < 0:
             return
         for row in range(first_of(span), end_of(span)):
-            position, cosines = load_i32(positions + 4 * row), table + 8 * row * n_pairs
+            first, second = load_i32(positions + 4 * row), load_i32(seconds + 4 * row)
+            cosines = table + 8 * row * n_pairs
             for i in range(n_pairs):
-                angle = position * load_f64(frequencies + 8 * i)
+                angle = (first if i < n_first else second) * load_f64(frequencies + 8 * i)
                 store_f32(cosines + 4 * i, float32(math.cos(angle)) * magnitude)
                 store_f32(cosines + 4 * (n_pairs + i), float32(math.sin(angle)) * magnitude)

@@ -69,15 +69,19 @@ for _name, _kind in KINDS.items():
     make_embed(_name, _kind)
 
 
-@kernel(INT, INT, INT, INT, FLOAT, threads=128)
-def rope_table(frequencies, positions, table, n_pairs, magnitude):
-    """table[t] = cos(position f) then sin(position f), times magnitude; angles in float64 up to their last turn."""
+@kernel(*[INT] * 6, FLOAT, threads=128)
+def rope_table(frequencies, positions, second_positions, table, n_pairs, n_second, magnitude):
+    """table[t] = cos(position f) then sin(position f), times magnitude; angles in float64 up to their last turn.
+
+    The last n_second take the second position.
+    """
     start_next()
     wait_for_previous()
     token, pair = block_index(), thread_index()
     position = float64(load_i32(positions + 4 * token))
+    second = float64(load_i32(second_positions + 4 * token))
     while pair < n_pairs:
-        angle = position * load_f64(frequencies + 8 * pair)
+        angle = (position if pair < n_pairs - n_second else second) * load_f64(frequencies + 8 * pair)
         turns = float64(int64(angle * TURNS))
         rest = float32(angle - turns * TWO_PI)
         at = table + 8 * n_pairs * token + 4 * pair
