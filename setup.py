@@ -21,6 +21,7 @@ except ImportError:
     sys.exit("error: this setuptools is too old, install version 77 or later")
 
 ROOT = Path(__file__).resolve().parent
+PTX = "ptx"  # stands among the ABIs for the kernels of GPUs
 
 
 class BuildWithObjects(build_py):
@@ -35,12 +36,24 @@ class BuildWithObjects(build_py):
             return
         objects = Path(self.build_lib) / "edgellama" / "compiler" / "objects"
         shutil.rmtree(objects, ignore_errors=True)  # an earlier wheel's, made from other sources
+        ptx = Path(self.build_lib) / "edgellama" / "cuda" / "ptx"
+        shutil.rmtree(ptx, ignore_errors=True)
         if self.with_objects:
-            command = [sys.executable, "-P", "-m", "edgellama.compiler.release", str(objects.resolve())]
-            command += ["--isas", self.object_isas] if self.object_isas else []
-            command += ["--abis", self.object_abis] if self.object_abis else []
-            if subprocess.call(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) != 0:
-                sys.exit("error: the kernels could not be compiled, so there is no wheel")
+            abis = self.object_abis.split(",") if self.object_abis else []
+            for_cpus = [abi for abi in abis if abi != PTX]
+            options = ["--isas", self.object_isas] if self.object_isas else []
+            options += ["--abis", ",".join(for_cpus)] if for_cpus else []
+            if for_cpus or not abis:
+                compile_into(objects, "edgellama.compiler.release", options)
+            if PTX in abis or not abis:
+                compile_into(ptx, "edgellama.cuda.images", [])
+
+
+def compile_into(folder: Path, module: str, options: list[str]) -> None:
+    """Run a module of the package that writes kernels to a folder, or end."""
+    command = [sys.executable, "-P", "-m", module, str(folder.resolve()), *options]
+    if subprocess.call(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) != 0:
+        sys.exit("error: the kernels could not be compiled, so there is no wheel")
 
 
 class WheelWithObjects(bdist_wheel):
@@ -48,7 +61,7 @@ class WheelWithObjects(bdist_wheel):
         *bdist_wheel.user_options,
         ("with-objects", None, "compile the kernels for all common CPUs and put them into the wheel"),
         ("object-isas=", None, "only for these instruction sets, with commas (default: all)"),
-        ("object-abis=", None, "only for these ABIs, with commas (default: all)"),
+        ("object-abis=", None, "only for these ABIs, and ptx for GPUs, with commas (default: all)"),
     ]
     boolean_options: ClassVar = [*bdist_wheel.boolean_options, "with-objects"]
 

@@ -1,4 +1,7 @@
-"""The compiled CUDA kernels: shipped with the package, from the cache, or compiled now by a child process."""
+"""The compiled CUDA kernels: shipped with the package, from the cache, or compiled now by a child process.
+
+`python -m edgellama.cuda.images FOLDER` writes what a release ships.
+"""
 
 import hashlib
 import json
@@ -6,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .. import system
 from ..compiler import cache, children
 from ..compiler.groups import Group
 from ..errors import EdgellamaError
+from .architecture import ARCHITECTURES
 from .build import EMULATOR, KERNELS
 
 GROUP = Group("edgellama", (*KERNELS, "edgellama.cuda.build", "edgellama.cuda.simt.ptx_thread", EMULATOR), "cuda")
@@ -56,3 +61,24 @@ def compile_image(architecture: str, key: str) -> bytes:
         lines = result.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {result.returncode}"]
         raise EdgellamaError(f"compiling the CUDA kernels for {architecture} failed: {lines[-1]}")
     return result.stdout
+
+
+def build_images(folder: Path) -> int:
+    """Write the PTX for every architecture as load_image() looks for it; how many bytes that is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n_bytes = 0
+    for architecture in ARCHITECTURES:
+        sealed = compile_image(architecture, shipped_key(architecture))
+        path = folder / f"{architecture}.kernels"
+        system.write_atomically(path, sealed)
+        path.chmod(0o644)
+        n_bytes += len(sealed)
+        print(f"{path.parent.name}/{path.name} {len(sealed):,} bytes", flush=True)
+    return n_bytes
+
+
+if __name__ == "__main__":
+    try:
+        build_images(Path(sys.argv[1]))
+    except EdgellamaError as error:
+        sys.exit(f"error: {error}")
