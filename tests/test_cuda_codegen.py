@@ -29,15 +29,20 @@ MOST_SPILLED = 96
 
 
 @cache
+def parts(name: str) -> dict[str, bytes]:
+    return images.load_ptx(name)
+
+
 def ptx(name: str) -> str:
-    return images.load_image(name).data.rstrip(b"\0").decode()
+    """All parts behind each other."""
+    return "".join(text.rstrip(b"\0").decode() for text in parts(name).values())
 
 
 @cache
 def bodies(name: str) -> dict[str, str]:
     """The text of each kernel, head and instructions."""
-    parts = re.split(r"^\.visible \.entry ", ptx(name), flags=re.MULTILINE)[1:]
-    return {re.match(r"[\w$]+", part).group(): part[: part.index("\n}")] for part in parts}
+    entries = re.split(r"^\.visible \.entry ", ptx(name), flags=re.MULTILINE)[1:]
+    return {re.match(r"[\w$]+", entry).group(): entry[: entry.index("\n}")] for entry in entries}
 
 
 def count(pattern: str, text: str) -> int:
@@ -47,11 +52,14 @@ def count(pattern: str, text: str) -> int:
 @every_architecture
 def test_the_driver_can_read_it(name):
     architecture = ARCHITECTURES[name]
-    assert re.search(rf"^\.target {name}$", ptx(name), re.MULTILINE)
-    assert re.search(r"^\.address_size 64$", ptx(name), re.MULTILINE)
-    version = re.search(r"^\.version (\d)\.(\d)$", ptx(name), re.MULTILINE)
-    assert "".join(version.groups()) == re.search(r"ptx(\d+)", architecture.llvm_features)[1]
-    assert images.load_image(name).data.endswith(b"\0")
+    assert set(parts(name)) == {"common", *FORMATS}
+    for image in parts(name).values():
+        text = image.decode()
+        assert text.endswith("\0")
+        assert re.search(rf"^\.target {name}$", text, re.MULTILINE)
+        assert re.search(r"^\.address_size 64$", text, re.MULTILINE)
+        version = re.search(r"^\.version (\d)\.(\d)$", text, re.MULTILINE)
+        assert "".join(version.groups()) == re.search(r"ptx(\d+)", architecture.llvm_features)[1]
 
 
 @every_architecture
@@ -112,13 +120,16 @@ def test_no_float64_but_for_angles(name):
 
 def assembled(gpu: int, folder) -> dict[str, int]:
     """Bytes of registers that each kernel stores to local memory, as ptxas says."""
-    source = folder / "kernels.ptx"
-    source.write_text(ptx(architecture_for(divmod(gpu, 10))))
-    command = ["ptxas", f"-arch=sm_{gpu}", "-v", str(source), "-o", str(folder / "kernels.cubin")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     pattern = r"Compiling entry function '(\w+)'.*?bytes stack frame, (\d+) bytes spill stores"
-    return {kernel: int(n_bytes) for kernel, n_bytes in re.findall(pattern, done.stderr, re.DOTALL)}
+    spilled = {}
+    for part, image in parts(architecture_for(divmod(gpu, 10))).items():
+        source = folder / f"{part}.ptx"
+        source.write_bytes(image.rstrip(b"\0"))
+        command = ["ptxas", f"-arch=sm_{gpu}", "-v", str(source), "-o", str(folder / "kernels.cubin")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        spilled |= {kernel: int(n_bytes) for kernel, n_bytes in re.findall(pattern, done.stderr, re.DOTALL)}
+    return spilled
 
 
 @pytest.mark.slow
