@@ -150,11 +150,13 @@ def open_model(path, device: str, context: int = 512, n_sequences: int = 2, kv_t
     return load(path, device, threads=1, context=context, kv_type=kv_type, sequences=n_sequences - 1)
 
 
-def small_model(path: Path, type_name: str, n_layers: int) -> Path:
+def small_model(path: Path, type_name: str, n_layers: int, n_heads: int = 4) -> Path:
     """Random weights in the least sizes that all formats can have."""
     from bench.synthesize import Shape, synthesize
 
-    return synthesize(Shape("small", 256, n_layers, 4, 2, 256, 300, tied=False), type_name, path)
+    return synthesize(
+        Shape("small", 256, n_layers, n_heads, max(1, n_heads // 2), 256, 300, tied=False), type_name, path
+    )
 
 
 def exact_logits(path, ids: list[int]) -> np.ndarray:
