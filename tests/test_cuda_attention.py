@@ -176,6 +176,20 @@ class Quirks:
 PLAIN = Quirks()
 
 
+@pytest.mark.parametrize("value", [1e6, -np.inf, np.nan])
+def test_the_cache_stays_finite(gpu, value):
+    """Weight 0 times what lies behind the visible positions has to be 0."""
+    step = Step(shape_of(64, 1), np.array([0]), np.array([3]))
+    step.qkv[:] = value
+    cache = Cache(step.shape)
+    gpu.run(
+        "rope_store", (1, 6, 1), floats(step.qkv), floats(step.table(0)), cache.keys, cache.values, None, None,
+        words(cache.rows(0, [3])), step.pitch, *sizes_of(step.shape), 0, ADJACENT, EPSILON,
+    )  # fmt: skip
+    for side in cache.read(cache.rows(0, [3])):
+        assert np.abs(side).min() == 65504
+
+
 class OneToken:
     """attention_decode for a step; `fused` also stores."""
 

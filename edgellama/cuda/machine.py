@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .. import ops
+from ..errors import EdgellamaError
 from ..frame import Frame
 from ..kv_cache import page_bytes
 from ..placement import Placement
@@ -218,6 +219,7 @@ class CudaMachine:
     def _matvec_blocks(self, kernel: str, shared_bytes: int) -> int:
         """Blocks of a product with one row that run at once."""
         function = self.kernel_set.function(kernel)
+        self._check_shared_memory(kernel, shared_bytes)
         function.set_shared_bytes(shared_bytes)
         per_multiprocessor = function.max_blocks(MATVEC_THREADS, shared_bytes)
         return min(MATVEC_BLOCKS, per_multiprocessor) * self.device.n_multiprocessors
@@ -244,12 +246,21 @@ class CudaMachine:
             self._launch_one,
         )  # fmt: skip
 
+    def _check_shared_memory(self, kernel: str, n_bytes: int) -> None:
+        most = self.device.shared_bytes_per_block
+        if n_bytes > most:
+            raise EdgellamaError(
+                f"{self.device.name} has {most:,} bytes of shared memory for a block of threads, and {kernel} needs"
+                f" {n_bytes:,} for this model: use --device cpu"
+            )
+
     def _raise_shared_memory(self) -> None:
         """Tell the driver the most that each kernel will be launched with."""
         most: dict[str, int] = {}
         for step in (*self.steps_for_one, *self.steps_for_many, *self._one_row_head, *self._many_rows_head):
             most[step.kernel] = max(step.shared_bytes, most.get(step.kernel, 0))
         for kernel, n_bytes in most.items():
+            self._check_shared_memory(kernel, n_bytes)
             self.kernel_set.function(kernel).set_shared_bytes(n_bytes)
 
 

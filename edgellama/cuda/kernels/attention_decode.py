@@ -38,12 +38,12 @@ from ..simt.thread import (
     wait_copies,
     wait_for_previous,
 )
-from ..simt.vectors import fma, half_of_bits, larger, pack_two
+from ..simt.vectors import fma, half_of_bits, larger
 from .activations import capped
 from .launch import FLOAT, INT, kernel
 from .matvec import LOG2_E, ZERO
 from .reduce import warp_max, warp_sum
-from .rows import head_factor, head_page, key_place, rotated
+from .rows import cache_code, head_factor, head_page, key_place, rotated
 
 SEGMENT = 64
 THREADS = 256
@@ -83,13 +83,13 @@ def insert_new(qkv, table, keys, values, page_keys, page_values, slot, row, size
     vector = qkv + 4 * (n_heads + head) * key_dim
     factor = head_factor(vector, norm, key_dim, epsilon)
     while dimension < key_dim:
-        code = pack_two(rotated(vector, table, dimension, n_pairs, pairing, norm, factor), ZERO)
+        code = cache_code(rotated(vector, table, dimension, n_pairs, pairing, norm, factor))
         shared_store_u16(keys + key_place(key_dim, slot, dimension), code)
         store_u16(page_keys + key_place(key_dim, row & 255, dimension), code)
         dimension += block_threads()
     vector, dimension = qkv + 4 * ((n_heads + n_kv_heads) * key_dim + head * value_dim), thread_index()
     while dimension < width:
-        code = pack_two(load_f32(vector + 4 * dimension), ZERO) if dimension < value_dim else 0
+        code = cache_code(load_f32(vector + 4 * dimension)) if dimension < value_dim else 0
         shared_store_u16(values + 2 * (slot * width + dimension), code)
         store_u16(page_values + 2 * ((row & 255) * width + dimension), code)
         dimension += block_threads()

@@ -24,13 +24,14 @@ from ..simt.thread import (
     thread_index,
     wait_for_previous,
 )
-from ..simt.vectors import first, fma, fourth, pack_two, second, third
+from ..simt.vectors import first, fma, fourth, larger, pack_two, second, third
 from .blocks import KINDS
 from .launch import FLOAT, INT, kernel
 from .matvec import MATRIX, ONE, ZERO
 from .reduce import warp_sum
 
 PAGE_POSITIONS = 256
+LARGEST_HALF = float32(65504.0)
 TWO_PI, TURNS = float64(6.283185307179586), float64(0.15915494309189535)
 
 
@@ -133,6 +134,12 @@ def rotated(vector, table, dimension, n_pairs, pairing, norm, factor):
 
 
 @device
+def cache_code(value):
+    """A float as the bits of a half, cut to its largest: what the cache holds is always finite."""
+    return pack_two(larger(-larger(-value, -LARGEST_HALF), -LARGEST_HALF), ZERO)
+
+
+@device
 def key_place(key_dim, position, dimension):
     """Bytes from the start of a KV head's page (cache_layout.py)."""
     return 2 * (((position >> 4) * key_dim + dimension) * 16 + (position & 15))
@@ -177,7 +184,7 @@ def rope_store(
         factor = head_factor(vector, key_norm, key_dim, epsilon)
         while dimension < key_dim:
             value = rotated(vector, angles, dimension, n_pairs, pairing, key_norm, factor)
-            store_u16(page + key_place(key_dim, row & 255, dimension), pack_two(value, ZERO))
+            store_u16(page + key_place(key_dim, row & 255, dimension), cache_code(value))
             dimension += block_threads()
     else:
         head -= n_heads + n_kv_heads
@@ -186,7 +193,7 @@ def rope_store(
         width = (value_dim + 15) & ~15
         while dimension < width:
             value = load_f32(vector + 4 * dimension) if dimension < value_dim else ZERO
-            store_u16(page + 2 * ((row & 255) * width + dimension), pack_two(value, ZERO))
+            store_u16(page + 2 * ((row & 255) * width + dimension), cache_code(value))
             dimension += block_threads()
 
 
