@@ -144,10 +144,11 @@ def cycles(lines: list[str], model: str, tool: str) -> float:
     return int(re.search(r"^Total Cycles:\s+(\d+)", done.stdout, re.MULTILINE)[1]) / TURNS
 
 
-def assembly_of(group: str, isa: str) -> str:
+def assembly_of(group: str, isa: str, cpu: str = "") -> str:
+    """The assembly of a kernel group; with all features of a CPU if one is named."""
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "assembly.s"
-        command = [sys.executable, "-P", "-m", "edgellama.compiler.build", "--group", group, "--isa", isa]
+        command = [sys.executable, "-P", "-m", "edgellama.compiler.build", "--group", group, "--isa", isa, "--cpu", cpu]
         command += ["--triple", "aarch64-unknown-linux-gnu", "--output", f"{folder}/object", "--assembly", str(text)]
         subprocess.run(command, env=child_environment(), check=True)
         return text.read_text()

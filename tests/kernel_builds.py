@@ -13,7 +13,7 @@ import numpy as np
 from edgellama.compiler.cache import KernelObject, unseal
 from edgellama.compiler.children import child_environment
 from edgellama.compiler.loader import Kernels
-from edgellama.simd.detect import host_architecture
+from edgellama.simd.detect import executable_isas, host_architecture
 from edgellama.simd.target import TARGETS
 
 TRIPLES = {"x86-64": "x86_64-unknown-linux-gnu", "aarch64": "aarch64-unknown-linux-gnu"}
@@ -35,11 +35,11 @@ def triple_of(isa: str) -> str:
 
 
 @cache
-def build(isa: str) -> tuple[KernelObject, str]:
-    """The object of simd_kernels.py for Linux, and its assembly."""
+def build(isa: str, cpu: str = "") -> tuple[KernelObject, str]:
+    """The object of simd_kernels.py for Linux, and its assembly; with all features of a CPU if one is named."""
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "assembly.s"
-        options = ("--isa", isa, "--triple", triple_of(isa), "--key", isa, "--assembly", str(text))
+        options = ["--isa", isa, "--triple", triple_of(isa), "--key", isa, "--assembly", str(text), "--cpu", cpu]
         done = run_build("--modules", "simd_kernels", *options)
         assert done.returncode == 0, done.stderr.decode()
         return unseal(done.stdout, isa), text.read_text()
@@ -52,8 +52,15 @@ def all_builds() -> dict[str, tuple[KernelObject, str]]:
         return dict(zip(TARGETS, pool.map(build, TARGETS), strict=True))
 
 
-def host_kernels(isa: str) -> Kernels:
-    return Kernels(isa, [build(isa)[0]])
+def host_variants() -> list[str]:
+    """What host_kernels takes: instruction sets of this host, and AVX-VNNI in the encoding that AVX-512 has for it."""
+    isas = executable_isas()
+    return [*isas, *(["avxvnni on cascadelake"] if "avx512vnni" in isas and "avxvnni" not in isas else [])]
+
+
+def host_kernels(variant: str) -> Kernels:
+    isa, _, cpu = variant.partition(" on ")
+    return Kernels(isa, [build(isa, cpu)[0]])
 
 
 def aligned(values: np.ndarray) -> np.ndarray:

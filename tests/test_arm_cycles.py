@@ -55,12 +55,8 @@ def test_saved_figures_are_complete_and_reach_their_bars():
 
 
 @cache
-def assembly(group: str, isa: str) -> str:
-    return arm_cycles.assembly_of(group, isa)
-
-
-def line_of(kernel: arm_cycles.Kernel, isa: str) -> list[str]:
-    return arm_cycles.inner_line(kernel, isa, assembly(kernel.group, isa))
+def assembly(group: str, isa: str, cpu: str) -> str:
+    return arm_cycles.assembly_of(group, isa, cpu)
 
 
 # (group, instruction set): the instruction of its products and how many a block takes.
@@ -74,9 +70,9 @@ WANTED = {
 }
 
 
-def check_line(kernel: arm_cycles.Kernel, isa: str) -> list[str]:
+def check_line(kernel: arm_cycles.Kernel, isa: str, cpu: str = "") -> list[str]:
     """Every product is the target's instruction, and nothing is called."""
-    lines = line_of(kernel, isa)
+    lines = arm_cycles.inner_line(kernel, isa, assembly(kernel.group, isa, cpu))
     pattern, per_block = WANTED[kernel.group, isa]
     blocks = arm_cycles.products("".join(f"\t{line}\n" for line in lines)) / BLOCK_PRODUCTS
     assert len([line for line in lines if re.match(pattern, line)]) == per_block * blocks > 0
@@ -99,3 +95,13 @@ def test_products_of_every_kernel(kernel, isa):
     lines = check_line(kernel, isa)
     n_stack = len([line for line in lines if "[sp" in line])
     assert n_stack <= len(lines) / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("isa", "cpu"),
+    [("neon", "cortex-a72"), ("dotprod", "cortex-a76"), ("dotprod", "apple-m1"), ("i8mm", "neoverse-v1")],
+)
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+def test_products_of_every_kernel_with_all_that_a_cpu_has(kernel, isa, cpu):
+    check_line(kernel, isa, cpu)

@@ -47,6 +47,12 @@ def test_dot4_is_the_instruction_of_its_target(isa):
     assert not [word for word in unwanted if word in text]
 
 
+def test_avx_vnni_is_also_made_in_the_encoding_of_avx512():
+    """So that the same kernels run on hosts that have it in that encoding only (test_simd.py)."""
+    _, assembly = build("avxvnni", "cascadelake")
+    assert re.search(r"^\tvpdpbusd\t.*%ymm", assembly, re.MULTILINE) and "{vex}" not in assembly
+
+
 @pytest.mark.parametrize(("isa", "count"), [("avx512", 1), ("avx2", 2)])
 def test_dot4_small_needs_half_the_instructions_of_dot4(isa, count):
     assert mnemonics(function_text(isa, "dot4_small")).count("vpmaddubsw") == count

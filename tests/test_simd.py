@@ -5,15 +5,14 @@ import ctypes
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from kernel_builds import HOST_TRIPLE, aligned, call, host_kernels
+from kernel_builds import HOST_TRIPLE, aligned, call, host_kernels, host_variants
 
 from edgellama.compiler.loader import Kernels
-from edgellama.simd.detect import executable_isas
 
 pytestmark = pytest.mark.skipif(llvm.get_process_triple() != HOST_TRIPLE, reason="the test kernels are for Linux")
 
 
-@pytest.fixture(scope="module", params=executable_isas())
+@pytest.fixture(scope="module", params=host_variants())
 def kernels(request) -> Kernels:
     return host_kernels(request.param)
 

@@ -16,7 +16,10 @@ I16 = ir.IntType(16)
 
 
 class Sums(NamedTuple):
-    """`start(builder, first)` -> sums, `add(builder, sums, w, x)` -> sums, `finish(builder, sums)` -> i32x16."""
+    """`start(builder, first)` -> sums, `add(builder, sums, w, x)` -> sums, `finish(builder, sums)` -> i32x16.
+
+    `first` are the 16 sums to begin with, w is 64 bytes, x one quad in every lane.
+    """
 
     kind: types.Type
     start: Callable
