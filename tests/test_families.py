@@ -150,6 +150,42 @@ def test_internlm2_is_a_llama_in_another_order(tmp_path):
     np.testing.assert_array_equal(*logits)
 
 
+def qwen(config: dict, tensors: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
+    """A Llama with biases on queries, keys and values, and without grouped queries, as Qwen 1 keeps it."""
+    names = {
+        "model.embed_tokens": "wte", "model.norm": "ln_f", "model.layers": "h", "input_layernorm": "ln_1",
+        "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.c_proj", "mlp.gate_proj": "mlp.w2",
+        "mlp.up_proj": "mlp.w1", "mlp.down_proj": "mlp.c_proj",
+    }  # fmt: skip
+    out = {}
+    for name, values in tensors.items():
+        if "q_proj" in name:
+            parts = [tensors[name.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+            name, values = name.replace("self_attn.q_proj", "attn.c_attn"), np.concatenate(parts)
+        elif "k_proj" in name or "v_proj" in name:
+            continue
+        for old, new in names.items():
+            name = name.replace(old, new)
+        out[name if name.startswith("lm_head") else f"transformer.{name}"] = values
+    own = {
+        "model_type": "qwen", "intermediate_size": 2 * config["intermediate_size"], "no_bias": True,
+        "layer_norm_epsilon": config["rms_norm_eps"], "rotary_emb_base": config["rope_theta"], "rotary_pct": 1.0,
+        "seq_length": config["max_position_embeddings"], "kv_channels": 12,
+    }  # fmt: skip
+    shared = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "bos_token_id", "eos_token_id")
+    return own | {name: config[name] for name in shared}, out
+
+
+def test_qwen_1(tmp_path):
+    config = CONFIG | {"num_key_value_heads": CONFIG["num_attention_heads"], "attention_bias": True}
+    tensors = {name: values for name, values in tensors_of(config).items() if "o_proj.bias" not in name}
+    source = write_hugging_face(tmp_path / "c", *qwen(config, tensors))
+    write_conversion(plan_conversion(source, ConvertOptions("f32")), tmp_path / "out.gguf")
+    ids = list(range(10, 40))
+    with edgellama.load(tmp_path / "out.gguf", kv_type="f32", threads=1) as model:
+        np.testing.assert_allclose(model.logits(ids), hugging_face_logits(config, tensors, ids), atol=2e-4)
+
+
 def baichuan2(config: dict, tensors: dict[str, np.ndarray]) -> tuple[dict, dict[str, np.ndarray]]:
     """A Llama without grouped queries as Baichuan 2 keeps it."""
     out = {
