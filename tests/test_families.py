@@ -14,16 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from checkpoint_files import CONFIG, tensors_of, write_hugging_face
+from checkpoint_files import CONFIG, safetensors_bytes, tensors_of, write_hugging_face
 from hugging_face_forward import logits as hugging_face_logits
 from model_files import relative_rms
 
 import edgellama
 from converters.conversion import ConvertOptions, plan_conversion, write_conversion
+from converters.sources.checkpoint import SourceOptions
+from converters.sources.safetensors import read_safetensors
 from edgellama.arch.blocks import alibi_slopes
 from edgellama.chat.prompt import encode, template_for
 from edgellama.errors import EdgellamaError
 from edgellama.frame import Frame
+from edgellama.gguf import open_gguf
 from edgellama.model import Model, StepToken, recognise
 from edgellama.program import Builder
 from edgellama.reference import ReferenceMachine
@@ -248,6 +251,37 @@ def test_configs_that_contradict_the_checkpoint(tmp_path, changes, words):
     with pytest.raises(EdgellamaError, match=re.escape(words)) as error:
         plan_conversion(source, ConvertOptions("f32"))
     assert "\n" not in str(error.value)
+
+
+def write_adapter(folder: Path, module: str, shape: tuple[int, int]) -> Path:
+    """A LoRA adapter of rank 2 and scale 1 for one matrix, of ones."""
+    folder.mkdir()
+    name = f"base_model.model.{module}.lora_"
+    tensors = {f"{name}A.weight": np.ones((2, shape[1]), np.float32), f"{name}B.weight": np.ones((shape[0], 2))}
+    (folder / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": [module.rpartition(".")[2]]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_an_adapter_of_a_family_without_an_output_matrix(tmp_path):
+    base = long_checkpoint("gemma2", tmp_path)
+    adapter = write_adapter(tmp_path / "adapter", "model.layers.1.mlp.up_proj", (80, 48))
+    files = []
+    for source, options in ((base, SourceOptions()), (adapter, SourceOptions(base=base))):
+        files.append(tmp_path / f"{len(files)}.gguf")
+        write_conversion(plan_conversion(source, ConvertOptions("f32", source=options)), files[-1])
+    with open_gguf(files[0]) as plain, open_gguf(files[1]) as merged:
+        for name, tensor in plain.tensors.items():
+            change = 2.0 if name == "blk.1.ffn_up.weight" else 0.0
+            np.testing.assert_allclose(merged.tensors[name].decode(), tensor.decode() + change, rtol=1e-6)
+    embedding = write_adapter(tmp_path / "embedding", "model.layers.1.mlp.up_proj", (80, 48))
+    weights = read_safetensors(embedding / "adapter_model.safetensors").items()
+    tensors = {name: tensor.rows(0, tensor.n_rows) for name, tensor in weights}
+    tensors["base_model.model.model.embed_tokens.weight"] = np.ones((300, 48), np.float32)
+    (embedding / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
+    with pytest.raises(EdgellamaError, match="changes one end of the model alone"):
+        plan_conversion(embedding, ConvertOptions("f32", source=SourceOptions(base=base)))
 
 
 def test_a_tensor_that_is_no_part_of_the_family(tmp_path):
