@@ -33,7 +33,7 @@ from edgellama.reference import ReferenceMachine
 
 SHARED_MODELS = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "models"
 MORE_MODELS = os.environ.get("EDGELLAMA_REFERENCE_MODELS", "")
-EXPERTS = ("mixtral", "qwen2-moe", "qwen3-moe", "gpt-oss-bf16", "gpt-oss-mxfp4")
+EXPERTS = ("mixtral", "qwen2-moe", "qwen3-moe", "gpt-oss-bf16", "gpt-oss-mxfp4")  # do not run yet
 TOLERANCE = 2e-3
 
 
