@@ -97,7 +97,9 @@ def _weights(model: ReadModel) -> Iterator[_Weight]:
     for spec in model.family.TENSORS:
         if spec.role != MATRIX:
             continue
-        source, shape = sources[spec.name.removesuffix(".weight")], tuple(sizes[symbol] for symbol in spec.shape)
+        source, shape = sources.get(spec.name.removesuffix(".weight")), tuple(sizes[symbol] for symbol in spec.shape)
+        if source is None:  # a tensor that only other converters write
+            continue
         for layer in range(model.config.n_layers if spec.per_layer else 1):
             yield _Weight(spec.name.format(i=layer), source.hf.format(i=layer), source, shape)
 

@@ -12,7 +12,7 @@ import numpy as np
 from . import arch, machines
 from .arch.spec import check_tensors
 from .config import ModelConfig
-from .errors import EdgellamaError
+from .errors import EdgellamaError, ModelError
 from .fair_lock import FairLock
 from .fp8 import join_scales
 from .frame import FEW_ROWS, MAX_ROWS, PAGE_POSITIONS, Frame
@@ -50,6 +50,8 @@ def recognise(file: GGUFFile) -> tuple[ModuleType, ModelConfig]:
     Raises ModelError for a file that this version cannot run.
     """
     join_scales(file)
+    if file.get("general.architecture", str) == "clip" or file.get("general.type", str, "model") == "mmproj":
+        raise ModelError(f"{file.path}: is the part of a model that sees pictures, and only models of text run")
     family = arch.find(file.get("general.architecture", str))
     embedding = file.tensors.get("token_embd.weight")
     n_words = embedding.shape[0] if embedding is not None and len(embedding.shape) == 2 else None

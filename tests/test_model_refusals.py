@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gguf_builder
 import numpy as np
 import pytest
 from model_files import with_metadata, with_tensor, with_twin, without_tensor
@@ -248,3 +249,9 @@ def test_norms_that_are_no_numbers(path, tmp_path, value):
     with edgellama.load(copy, threads=2, context=64) as model:
         list(model.generate(IDS, 3, temperature=0))
         assert len(model.last_stats.ids) == 3
+
+
+def test_the_vision_part_of_a_model(tmp_path):
+    target = tmp_path / "mmproj.gguf"
+    target.write_bytes(gguf_builder.gguf([gguf_builder.key("general.architecture", gguf_builder.STRING, "clip")]))
+    assert "mmproj.gguf: is the part of a model that sees pictures" in refuses(edgellama.load, target)

@@ -32,6 +32,8 @@ def open_checkpoint(path: Path, options: SourceOptions, open_base: OpenBase) -> 
     if base.names != HF:
         raise ConvertError(f"{base.path}: has other names than the adapter; its Hugging Face form is needed")
     _, family = find_family(base.config)
+    if any("transpose" in step for source in family.SOURCES for step in source.steps):
+        raise ConvertError(f"{base.path}: has matrices with inputs as rows; merge the adapter with PEFT first")
     notes = list(adapter.notes)
     if own_tokenizer == path:
         notes.append("the tokenizer is the one in the adapter's folder")
@@ -52,12 +54,13 @@ def open_checkpoint(path: Path, options: SourceOptions, open_base: OpenBase) -> 
 def _ends(family: ModuleType) -> tuple[str, str]:
     """The modules of the embedding and of the output matrix."""
     modules = {source.name: source.hf for source in family.SOURCES}
-    return modules["token_embd"], modules["output"]
+    return modules["token_embd"], modules.get("output", "lm_head")
 
 
 def _flag(family: ModuleType) -> str:
     """The field of a config that says that both are one matrix."""
-    return next(source.unless for source in family.SOURCES if source.name == "output")
+    flags = (source.unless for source in family.SOURCES if source.name == "output")
+    return next(flags, "") or "tie_word_embeddings"
 
 
 def _parted(base: Checkpoint, family: ModuleType, adapter: Adapter, notes: list[str]) -> Checkpoint:
@@ -72,6 +75,9 @@ def _parted(base: Checkpoint, family: ModuleType, adapter: Adapter, notes: list[
     alone = embedding in touched and not _means_both(touched[embedding], parted[output], adapter)
     if not alone and output not in touched:
         return base
+    if not any(source.name == "output" for source in family.SOURCES):
+        fact = "changes one end of the model alone, and files of this family have one matrix for both"
+        raise ConvertError(f"{adapter.path}: {fact}")
     notes.append("the base uses one matrix as embedding and output; the adapter parts them, so the file has both")
     return replace(base, tensors=parted, config=Fields({**base.config.values, flag: False}, base.config.path))
 

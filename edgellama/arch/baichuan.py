@@ -28,7 +28,7 @@ TENSORS = (*ENDS, *ROPE_DIVISORS, *attention(), *gated())
 ABOUT = About(
     tokenizer="SentencePiece",
     template="`baichuan`, `baichuan2`",
-    checked="the vendors' code: Baichuan 7B and 13B",
+    checked="the vendors' code: Baichuan 7B and 13B; llama.cpp",
     limits="runs; files of Baichuan 2 by other converters lack the division of the output rows",
 )
 MODEL_TYPES = ("baichuan",)

@@ -107,6 +107,7 @@ def dimensions(config: ModelConfig) -> dict[str, int]:
         "qkv": (config.n_heads + config.n_kv_heads) * config.head_dim_k + config.n_kv_heads * config.head_dim_v,
         "head": config.head_dim_k,
         "gate_up": 2 * config.d_ff,
+        "half_d_ff": config.d_ff // 2,
         "positions": config.context_length,
         "rope_pairs": config.rope_dim // 2,
     }
