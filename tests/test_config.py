@@ -46,6 +46,7 @@ def test_every_number(read):
         name="tiny",
         context_length=128,
         d_model=64,
+        d_embedding=64,
         n_layers=2,
         d_ff=96,
         n_heads=4,
@@ -261,3 +262,18 @@ def test_real_files(shared_data):
     with open_gguf(shared_data / "vocab" / "ggml-vocab-llama-bpe.gguf") as file:
         config = ModelConfig.from_gguf(file)
     assert (config.vocab_size, config.rope_base, config.head_dim_k) == (128256, 500000.0, 128)
+
+
+def test_numbers_of_attention_and_prompts(read):
+    """What most files leave out, and a window of the largest integer, which means none."""
+    float32 = {"attention.scale": 0.25, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+    float32 |= {"attention.max_alibi_bias": 8.0, "rope.freq_base_swa": 500.0}
+    integers = {"attention.sliding_window": 7, "token_embedding_length": 16, "prefix_end_id": 3, "prefix_gmask_id": 2}
+    changes = {f"llama.{name}": (FLOAT32, value) for name, value in float32.items()}
+    changes |= {f"llama.{name}": (UINT32, value) for name, value in integers.items()}
+    config = read(changes)
+    assert (config.attention_scale, config.attention_soft_cap, config.logit_soft_cap) == (0.25, 50.0, 30.0)
+    assert (config.max_alibi_bias, config.local_rope_base, config.sliding_window) == (8.0, 500.0, 7)
+    assert (config.d_embedding, config.prefix_end_id, config.prefix_mask_ids) == (16, 3, (2,))
+    assert read({"llama.attention.sliding_window": (UINT32, 4294967295)}).sliding_window == 0
+    assert read().attention_scale is None and read().max_alibi_bias is None and read().prefix_end_id is None
