@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgellama.cuda.device import Device
-from edgellama.cuda.plan import Counts, Step
+from edgellama.cuda.steps import Counts, Step
 from edgellama.errors import EdgellamaError
 
 from .gpu_correct import differences, same_texts

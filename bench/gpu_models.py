@@ -11,12 +11,14 @@ import numpy as np
 
 from edgellama import arch
 from edgellama.config import ModelConfig, RopeScaling
+from edgellama.cuda.device import Device
 from edgellama.cuda.machine import MAX_TOKENS, CudaMachine
+from edgellama.cuda.stream import Stream
 from edgellama.cuda.weights import FORMATS, DeviceMatrix
 from edgellama.formats import REGISTRY
 from edgellama.frame import PAGE_POSITIONS, Frame
 from edgellama.kv_cache import PageTable
-from edgellama.program import Builder
+from edgellama.program import Builder, Weight
 
 from .synthesize import SHAPES, Shape, plan_tensors, rope_factors
 from .type_mixes import mix_named
@@ -86,7 +88,7 @@ class GpuModel:
         self.frame = Frame(MAX_TOKENS, 64, config.vocab_size, 1, n_pages)
         self.pages = PageTable(self.frame, n_pages)
         self.pages.reserve(0, context)
-        self.machine = CudaMachine(None, program, self.frame, n_pages, load_weights=fill_with_random)
+        self.machine = CudaMachine(None, program, self.frame, n_pages, fill=fill_with_random)
         unread = 0 if shape.tied else tensors["token_embd.weight"].n_bytes
         self.weight_bytes = sum(tensor.n_bytes for tensor in tensors.values()) - unread
         self.kv_bytes_per_position = 4 * config.n_layers * config.n_kv_heads * config.head_dim_k
@@ -105,16 +107,16 @@ class GpuModel:
         self.machine.close()
 
 
-def fill_with_random(machine: CudaMachine) -> None:
+def fill_with_random(device: Device, stream: Stream, matrices: dict[Weight, DeviceMatrix]) -> None:
     """Random codes, and scales that keep activations at a sensible size."""
-    pattern = machine.device.allocate(PATTERN_BYTES)
-    for matrix in {item.codes: item for item in machine.matrices.values()}.values():
+    pattern = device.allocate(PATTERN_BYTES)
+    for matrix in {item.codes: item for item in matrices.values()}.values():
         for address, n_bytes, data in _planes(matrix):
-            machine.stream.upload(pattern.address, data)
-            machine.stream.synchronize()
+            stream.upload(pattern.address, data)
+            stream.synchronize()
             for start in range(0, n_bytes, PATTERN_BYTES):
-                machine.stream.copy(address + start, pattern.address, min(PATTERN_BYTES, n_bytes - start))
-    machine.stream.synchronize()
+                stream.copy(address + start, pattern.address, min(PATTERN_BYTES, n_bytes - start))
+    stream.synchronize()
     pattern.free()
 
 

@@ -12,7 +12,7 @@ from cuda_emulation import (
 from cuda_planes import unpacked
 from kernel_harness import Guarded
 
-from edgellama.cuda import plan
+from edgellama.cuda import plan, steps
 from edgellama.cuda.weights import FORMATS
 from edgellama.op_functions import quantized, rms_normalized, silu
 from edgellama.ops import ADD, STORE, SWIGLU
@@ -219,7 +219,7 @@ class ManyProducts:
         random = np.random.default_rng(n_tokens)
         self.gpu, self.kind, self.n_tokens = gpu, kind, n_tokens
         self.matrix = Matrix(gpu, kind, n_rows, n_columns)
-        self.padded = plan.padded_columns(n_columns)
+        self.padded = steps.padded_columns(n_columns)
         self.x = random.standard_normal((n_tokens, n_columns), dtype=np.float32)
         self.bias = random.standard_normal(n_rows, dtype=np.float32)
         self.before = random.standard_normal((n_tokens, n_rows + 5), dtype=np.float32)

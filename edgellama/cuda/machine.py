@@ -19,26 +19,28 @@ from .device import Device
 from .device_frame import DeviceFrame
 from .kernel_set import KernelSet
 from .lookahead import Lookahead
-from .plan import GEMM_TOKENS, MATVEC_THREADS, Counts, Places, Planner, Step, padded_columns, part_bytes
-from .weights import DeviceMatrix, WeightLoader, allocate
+from .plan import GEMM_TOKENS, MATVEC_THREADS, Planner, part_bytes, split_at_logit_rows
+from .steps import Counts, Places, Step, padded_columns
+from .stream import Stream
+from .weights import DeviceMatrix, allocate_all, load_all
 
 MAX_TOKENS = 2048  # of a step: enough to keep all multiprocessors busy with every matrix
 ALIGNMENT = 256
 MATVEC_BLOCKS = 2  # of a multiprocessor, where they fit
 Progress = Callable[[int, int], None]
-LoadWeights = Callable[["CudaMachine"], None]
+Fill = Callable[[Device, Stream, dict[Weight, DeviceMatrix]], None]
 
 
 class CudaMachine:
     """A Program ready to run on a GPU. `frame` is filled by the caller; run() gives the logits.
 
-    `load_weights` fills the matrices, from the file by default. Raises EdgellamaError, and frees everything, if the
+    `fill` writes the matrices, which come from the file by default. Raises EdgellamaError, and frees everything, if the
     GPU cannot hold the model.
     """
 
     def __init__(
         self, kernels, program: Program, frame: Frame, n_pages: int, device_index: int = 0,
-        progress: Progress | None = None, load_weights: LoadWeights | None = None, entry: View | None = None,
+        progress: Progress | None = None, fill: Fill | None = None, entry: View | None = None,
     ):  # fmt: skip
         self.kernels, self.program, self.frame, self.entry = kernels, program, frame, entry
         self._is_cancelled, self.last_choice = False, 0
@@ -47,7 +49,10 @@ class CudaMachine:
             self.stream = self.device.stream()
             self.kernel_set = KernelSet(self.device)
             self._allocate(n_pages)
-            (load_weights or _from_file(progress))(self)
+            if fill:
+                fill(self.device, self.stream, self.matrices)
+            else:
+                load_all(self.device, self.stream, self.kernel_set, self.matrices, progress)
             self._plan()
             self.stream.synchronize()
         except BaseException:
@@ -164,7 +169,7 @@ class CudaMachine:
 
     def _allocate(self, n_pages: int) -> None:
         device, program, frame = self.device, self.program, self.frame
-        self.matrices: dict[Weight, DeviceMatrix] = _matrices(device, program)
+        self.matrices: dict[Weight, DeviceMatrix] = allocate_all(device, program)
         self._cache = {}
         sizes = page_bytes(program.attention)
         for side in _cache_sides(program):
@@ -225,7 +230,7 @@ class CudaMachine:
         return min(MATVEC_BLOCKS, per_multiprocessor) * self.device.n_multiprocessors
 
     def _plan(self) -> None:
-        body, head = _split_ops(self.program)
+        body, head = split_at_logit_rows(self.program)
         one = Planner(self.program, self._places(self._one_frame), is_one=True)
         self.steps_for_one = one.plan(self.program.ops)
         many = Planner(self.program, self._places(self._many_frame), is_one=False)
@@ -264,47 +269,7 @@ class CudaMachine:
             self.kernel_set.function(kernel).set_shared_bytes(n_bytes)
 
 
-def _matrices(device: Device, program: Program) -> dict[Weight, DeviceMatrix]:
-    """Memory for all weights; an embedding that is the output matrix too takes memory once."""
-    known: dict[tuple, DeviceMatrix] = {}
-    found = {}
-    for weight in program.weights():
-        key = (tuple(tensor.name for tensor in weight.tensors), weight.interleaved)
-        if key not in known:
-            known[key] = allocate(device, weight)
-        found[weight] = known[key]
-    return found
-
-
 def _cache_sides(program: Program) -> list[CacheSide]:
     """The keys and values that the program's layers keep, in the order of the layers."""
     operands = (operand for op in program.ops for operand in op.operands.values() if isinstance(operand, CacheSide))
     return list(dict.fromkeys(operands))
-
-
-def _split_ops(program: Program) -> tuple[list, list]:
-    """The ops before and from the first that covers the rows whose logits are wanted."""
-    first = next(index for index, op in enumerate(program.ops) if op.extent == ops.LOGIT_ROWS)
-    return program.ops[:first], program.ops[first:]
-
-
-def _from_file(progress: Progress | None) -> LoadWeights:
-    def load(machine: CudaMachine) -> None:
-        matrices = {matrix.codes: (weight, matrix) for weight, matrix in machine.matrices.items()}
-        total = sum(tensor.n_bytes for weight, _ in matrices.values() for tensor in weight.tensors)
-        done = 0
-
-        def sent(n_bytes: int) -> None:
-            nonlocal done
-            done += n_bytes
-            if progress:
-                progress(min(done, total), total)
-
-        loader = WeightLoader(machine.device, machine.stream, machine.kernel_set, sent)
-        try:
-            for weight, matrix in matrices.values():
-                loader.load(weight, matrix)
-        finally:
-            loader.close()
-
-    return load

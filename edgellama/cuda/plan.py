@@ -5,15 +5,13 @@ launch of its own here: with one row it is the beginning of the product's kernel
 (prepare). A Planner writes the launches for one row or for many; both read and write the same buffers.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
 from .. import ops
 from ..errors import ModelError
 from ..ops import LOGIT_ROWS
-from ..program import CacheSide, Constant, Op, Program, View, Weight
-from .launch import Arguments, Blocks
+from ..program import CacheSide, Constant, Op, Program, View
+from .launch import Arguments
+from .norm_folding import folded_norms
+from .steps import Places, Source, Step, padded_columns, rows_of
 from .weights import FORMATS, DeviceMatrix
 
 PARTS_PER_MULTIPROCESSOR = 2  # blocks that share the positions of all KV heads, at most
@@ -26,67 +24,6 @@ ATTENTION_SIZES = (
 )  # fmt: skip
 
 
-class Counts(NamedTuple):
-    """What changes from one step to the next."""
-
-    n_tokens: int
-    n_rows: int
-    n_tiles: int
-
-
-@dataclass
-class Step:
-    """One launch. `counted`: places of arguments that hold how many rows there are."""
-
-    kernel: str
-    arguments: Arguments
-    n_threads: int
-    blocks: Callable[[Counts], Blocks]
-    shared_bytes: int = 0
-    counted: tuple[int, ...] = ()
-    extent: int = ops.TOKENS
-    needed: Callable[[Counts], bool] = field(default=lambda counts: True)
-
-    def count(self, counts: Counts) -> None:
-        for place in self.counted:
-            self.arguments.set(place, rows_of(counts, self.extent))
-
-
-class Source(NamedTuple):
-    """Where the activations of a product come from: a view, and the norm that is applied on the way."""
-
-    view: View
-    norm: Constant | None
-    epsilon: float
-
-
-@dataclass(frozen=True)
-class Places:
-    """Addresses on the GPU of everything that a program names, and the sizes that launches depend on."""
-
-    buffers: dict
-    matrices: dict[Weight, DeviceMatrix]
-    constants: dict[Constant, int]
-    caches: dict[CacheSide, int]
-    frame: dict[str, int]
-    pages_per_slot: int
-    halves: int  # rows of activations as halves, and the powers of two that they are over
-    powers: int
-    parts: int  # of attention, and counters, which are zero between launches
-    counters: int
-    n_multiprocessors: int
-    matvec_blocks: Callable[[str, int], int]  # blocks that run at once, by kernel and shared memory
-
-
-def rows_of(counts: Counts, extent: int) -> int:
-    return counts.n_rows if extent == LOGIT_ROWS else counts.n_tokens
-
-
-def padded_columns(n_columns: int) -> int:
-    """Columns of a row of halves."""
-    return -(-n_columns // 64) * 64
-
-
 class Planner:
     """Writes the steps of a program's ops for one row (`is_one`) or many."""
 
@@ -96,7 +33,7 @@ class Planner:
         self._sources: dict = {}  # buffer -> Source
         self._prepared: tuple | None = None  # what the halves hold
         self._rope: Op | None = None
-        self._folded = _folded_norms(program)
+        self._folded = folded_norms(program)
 
     def plan(self, program_ops: list[Op]) -> list[Step]:
         """The steps of these ops; those of earlier calls are known to it."""
@@ -316,34 +253,6 @@ class Planner:
         return self.steps
 
 
-def _folded_norms(program: Program) -> set[Op]:
-    """The RMS norms that only products read, and whose x stays as it is until the last of them has ended."""
-    found = set()
-    for index, op in enumerate(program.ops):
-        if op.spec is ops.RMSNORM:
-            readers = _readers(program, index)
-            last = max((end for start in readers for end in _readers(program, start)), default=index)
-            is_for_products = all(program.ops[place].spec in (ops.QUANTIZE, ops.PANEL) for place in readers)
-            if is_for_products and not _is_written(op.operands["x"], program.ops[index + 1 : last + 1]):
-                found.add(op)
-    return found
-
-
-def _readers(program: Program, index: int) -> list[int]:
-    """Numbers of the ops that read an op's result before another op writes its place."""
-    out, found = program.ops[index].operands["out"], []
-    for place, op in enumerate(program.ops[index + 1 :], index + 1):
-        if any(view.overlaps(out) for view in op.touched("r")):
-            found.append(place)
-        if _is_written(out, [op]):
-            break
-    return found
-
-
-def _is_written(view: View, program_ops: list[Op]) -> bool:
-    return any(written.overlaps(view) for op in program_ops for written in op.touched("w"))
-
-
 def attention_parts(n_multiprocessors: int, n_kv_heads: int, pages_per_slot: int) -> int:
     """Blocks that share one KV head's positions in decode."""
     most = max(1, PARTS_PER_MULTIPROCESSOR * n_multiprocessors // n_kv_heads)
@@ -360,3 +269,9 @@ def part_bytes(program: Program, n_multiprocessors: int, pages_per_slot: int) ->
 
 def _matrix_values(matrix: DeviceMatrix) -> tuple[int, int, int, int]:
     return matrix.codes, matrix.scales, matrix.extras, matrix.run
+
+
+def split_at_logit_rows(program: Program) -> tuple[list[Op], list[Op]]:
+    """The ops before and from the first that covers the rows whose logits are wanted."""
+    first = next(index for index, op in enumerate(program.ops) if op.extent == LOGIT_ROWS)
+    return program.ops[:first], program.ops[first:]

@@ -12,7 +12,7 @@ import numpy as np
 from .. import formats
 from ..fp8 import check_codes
 from ..gguf.tensor_table import TensorInfo
-from ..program import Weight
+from ..program import Program, Weight
 from .device import Device
 from .kernel_set import KernelSet
 from .launch import Arguments
@@ -164,3 +164,38 @@ class WeightLoader:
     def close(self) -> None:
         self._uploader.finish()
         self._part.free()
+
+
+def allocate_all(device: Device, program: Program) -> dict[Weight, DeviceMatrix]:
+    """Memory for all weights; an embedding that is the output matrix too takes memory once."""
+    known: dict[tuple, DeviceMatrix] = {}
+    found = {}
+    for weight in program.weights():
+        key = (tuple(tensor.name for tensor in weight.tensors), weight.interleaved)
+        if key not in known:
+            known[key] = allocate(device, weight)
+        found[weight] = known[key]
+    return found
+
+
+def load_all(
+    device: Device, stream: Stream, kernels: KernelSet, matrices: dict[Weight, DeviceMatrix],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:  # fmt: skip
+    """Send all weights from their file, each once; `progress` is told the bytes done and in all."""
+    different = {matrix.codes: (weight, matrix) for weight, matrix in matrices.items()}.values()
+    total = sum(tensor.n_bytes for weight, _ in different for tensor in weight.tensors)
+    done = 0
+
+    def sent(n_bytes: int) -> None:
+        nonlocal done
+        done += n_bytes
+        if progress:
+            progress(min(done, total), total)
+
+    loader = WeightLoader(device, stream, kernels, sent)
+    try:
+        for weight, matrix in different:
+            loader.load(weight, matrix)
+    finally:
+        loader.close()

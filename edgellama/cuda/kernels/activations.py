@@ -15,8 +15,9 @@ from ..simt.thread import (
     wait_for_previous,
 )
 from ..simt.vectors import fma, magnitude
+from .constants import LOG2_E, ONE, ZERO
 from .launch import FLOAT, INT, kernel
-from .matvec import LOG2_E, ONE, ZERO, silu
+from .matvec import silu
 
 HALF, TWO, MOST = float32(0.5), float32(2.0), float32(20.0)
 ROOT_2_OVER_PI, CUBIC, ROOT_HALF = float32(0.7978845608028654), float32(0.044715), float32(0.7071067811865476)

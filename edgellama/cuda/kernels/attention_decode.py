@@ -40,8 +40,8 @@ from ..simt.thread import (
 )
 from ..simt.vectors import fma, half_of_bits, larger
 from .activations import capped
+from .constants import LOG2_E, ZERO
 from .launch import FLOAT, INT, kernel
-from .matvec import LOG2_E, ZERO
 from .reduce import warp_max, warp_sum
 from .rows import cache_code, head_factor, head_page, key_place, rotated
 

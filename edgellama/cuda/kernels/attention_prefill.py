@@ -11,19 +11,14 @@ from ..simt.thread import (
     block_index,
     block_index_y,
     block_index_z,
-    block_threads,
     commit_copies,
-    copy_async,
     exp2,
-    load_f32,
     load_i32,
     load_matrices,
     load_matrices_transposed,
     multiply_high,
     multiply_low,
     shared_memory,
-    shared_store_u16,
-    shared_store_words,
     shuffle_xor,
     start_next,
     store_f32,
@@ -33,73 +28,21 @@ from ..simt.thread import (
 )
 from ..simt.vectors import first, fourth, larger, pack_two, second, third, vector4, words4, zero4
 from .attention_decode import LOWEST, biased
+from .attention_tiles import (
+    DIMENSIONS,
+    POSITIONS,
+    THREADS,
+    TOKENS,
+    VALUE_ROW_BYTES,
+    clear_key_padding,
+    clear_value_tile,
+    load_key_tile,
+    load_query_tile,
+    load_value_tile,
+)
+from .constants import LOG2_E, ZERO
 from .launch import FLOAT, INT, kernel
-from .matvec import LOG2_E, ZERO
 from .rows import head_page
-
-THREADS, TOKENS, POSITIONS, DIMENSIONS = 128, 64, 64, 64
-VALUE_ROW_BYTES = 2 * DIMENSIONS + 16  # padded, so that eight rows of a matrix lie in different banks
-
-
-def shared_bytes(key_dim: int) -> int:
-    """Of a block: queries, keys and values."""
-    padded = -(-key_dim // 16) * 16
-    return TOKENS * (2 * padded + 16) + 2 * POSITIONS * padded + POSITIONS * VALUE_ROW_BYTES
-
-
-@device
-def load_query_tile(qkv, pitch, head, key_dim, padded, first_token, count, scale, tile):
-    """halves [64 tokens][padded], zeros where there is no token or dimension."""
-    index = thread_index()
-    while index < TOKENS * padded:
-        token = index // padded
-        dimension = index - token * padded
-        value = ZERO
-        if token < count and dimension < key_dim:
-            value = load_f32(qkv + 4 * (pitch * (first_token + token) + head * key_dim + dimension)) * scale
-        shared_store_u16(tile + token * (2 * padded + 16) + 2 * dimension, pack_two(value, ZERO) & 0xFFFF)
-        index += block_threads()
-
-
-@device
-def load_key_tile(page, offset, key_dim, padded, tile):
-    """halves [4][padded dimensions][16 positions]."""
-    for part in range(4):
-        source, target = page + 2 * (offset + 16 * part) * key_dim, tile + 32 * part * padded
-        at = 16 * thread_index()
-        while at < 32 * key_dim:
-            copy_async(target + at, source + at)
-            at += 16 * block_threads()
-
-
-@device
-def clear_key_padding(key_dim, padded, tile):
-    nothing = words4(0, 0, 0, 0)
-    for part in range(4):
-        at = 32 * key_dim + 16 * thread_index()
-        while at < 32 * padded:
-            shared_store_words(tile + 32 * part * padded + at, nothing)
-            at += 16 * block_threads()
-
-
-@device
-def load_value_tile(page, offset, width, first_dimension, tile):
-    """halves [64 positions][64 dimensions]; places behind `width` are not used."""
-    index = thread_index()
-    while index < POSITIONS * 8:
-        position, piece = index >> 3, index & 7
-        if first_dimension + 8 * piece < width:
-            source = page + 2 * ((offset + position) * width + first_dimension + 8 * piece)
-            copy_async(tile + position * VALUE_ROW_BYTES + 16 * piece, source)
-        index += block_threads()
-
-
-@device
-def clear_value_tile(tile):
-    nothing, index = words4(0, 0, 0, 0), thread_index()
-    while index < POSITIONS * VALUE_ROW_BYTES // 16:
-        shared_store_words(tile + 16 * index, nothing)
-        index += block_threads()
 
 
 @device

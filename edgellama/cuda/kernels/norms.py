@@ -17,8 +17,9 @@ from ..simt.thread import (
     wait_for_previous,
 )
 from ..simt.vectors import fma
+from .constants import ZERO
 from .launch import FLOAT, INT, kernel
-from .matvec import ZERO, activation, norm_factor
+from .one_row import activation, norm_factor
 from .reduce import block_sum
 
 THREADS = 256

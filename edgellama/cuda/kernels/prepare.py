@@ -18,8 +18,9 @@ from ..simt.thread import (
     wait_for_previous,
 )
 from ..simt.vectors import bits_of, float_of_bits, larger, magnitude, pack_two, round_to_int
+from .constants import LARGEST_CODE, ONE, ZERO
 from .launch import FLOAT, INT, kernel
-from .matvec import LARGEST_CODE, ONE, ZERO, activation, norm_factor
+from .one_row import activation, norm_factor
 from .reduce import block_max, warp_max
 
 THREADS = 256

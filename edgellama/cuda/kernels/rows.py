@@ -26,8 +26,9 @@ from ..simt.thread import (
 )
 from ..simt.vectors import first, fma, fourth, larger, pack_two, second, third
 from .blocks import KINDS
+from .constants import ONE, ZERO
 from .launch import FLOAT, INT, kernel
-from .matvec import MATRIX, ONE, ZERO
+from .matvec import MATRIX
 from .reduce import warp_sum
 
 PAGE_POSITIONS = 256

@@ -8,6 +8,7 @@ from numba import int64, types
 
 from ...compiler.entry import device, entry
 from ...simd.memory import load_i64, store_i64
+from .emulated_fiber import set_fiber
 from .emulated_layout import (
     ARGUMENTS,
     COMMITTED,
@@ -20,7 +21,6 @@ from .emulated_layout import (
     SCHEDULER,
     STACK_BYTES,
 )
-from .emulated_thread import set_fiber
 
 _getcontext = types.ExternalFunction("getcontext", types.int32(types.int64))
 _makecontext = types.ExternalFunction("makecontext", types.void(types.int64, types.int64, types.int32, types.int64))
