@@ -159,6 +159,7 @@ def test_undefined_symbols_of_another_kind_of_object_are_unknown():
     assert undefined_symbols(b"\0asm\1\0\0\0" + bytes(60)) is None
 
 
+@pytest.mark.slow  # a minute for both
 @pytest.mark.parametrize(("abi", "magic"), [("macho-arm64", "cffaedfe"), ("win-arm64", "64aa")])
 def test_objects_for_other_systems_on_arm(abi, magic):
     """They are not run anywhere, but their symbols are known and are those that the loader offers."""

@@ -21,7 +21,7 @@ def test_logits(folder, emulated_cuda, tmp_path):
     ids = read_reference(folder).ids[:N_TOKENS]
     found = {}
     for device in ("cpu", "cuda"):
-        with edgellama.load(path, device, threads=1, context=256) as model, model.new_session() as session:
+        with edgellama.load(path, device, threads=1, context=64) as model, model.new_session() as session:
             prompt = session.logits(ids[:N_PROMPT])
             found[device] = np.stack([*prompt, *(session.decode(token_id) for token_id in ids[N_PROMPT:])])
     assert relative_rms(found["cuda"], found["cpu"]) < 0.01

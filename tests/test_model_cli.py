@@ -88,7 +88,8 @@ def test_logits_of_a_piped_text(model, tmp_path):
     [
         (["generate", "-p", "a", "--context", "513"], "the context must be 1 to 512 positions for this model"),
         (["generate", "-p", "a", "--threads", "256"], "threads must be an integer from 1 to 255"),
-        (["generate", "-p", "a", "--device", "cuda"], "device must be 'cpu'"),
+        (["generate", "-p", "a", "--device", "tpu"], "there is no device 'tpu'"),
+        (["generate", "-p", "a", "--gpu-layers", "2"], "layers on a GPU need --device cuda"),
         (["generate", "-p", "a " * 600], "do not fit into the context of 512"),
         (["logits", "--ids", "512", "-o", "x.npy"], "token id 512 is out of range: 0 to 511"),
         (["logits", "--ids", "99999999999999999999", "-o", "x.npy"], "token ids must be integers"),

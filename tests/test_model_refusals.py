@@ -150,7 +150,7 @@ def test_frames_that_no_kernel_may_see(frame, step, problem):
         ({"device": "cuda:x"}, "there is no device 'cuda:x'"),
         ({"device": None}, "there is no device None"),
         ({"device": "cuda", "kv_type": "q8_0"}, "on this device the KV cache is f16; q8_0 needs --device cpu"),
-        ({"gpu_layers": -1}, "gpu_layers must be an integer from 1 to"),
+        ({"gpu_layers": -1}, "gpu_layers must be an integer from 0 to"),
         ({"gpu_layers": 2}, "layers on a GPU need --device cuda"),
         ({"kv_type": "f8"}, "kv_type must be one of .*f16.*, and is 'f8'"),
         ({"kv_type": None}, "kv_type must be one of"),
