@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgellama.cuda.device import Device
+from edgellama.cuda.device_frame import TILE_TOKENS
 from edgellama.cuda.steps import Counts, Step
 from edgellama.errors import EdgellamaError
 
@@ -25,6 +26,8 @@ from .gpu_models import FP8, GpuModel
 
 COPY_BYTES = 4 << 30
 SHORT, LONG = 128, 4000  # positions of the token that is decoded
+N_DECODED = 64  # tokens of one timing
+PROMPTS = (1, 512, 2048)  # tokens
 MODELS = (
     "llama-3.2-1b:Q4_0", "llama-3.2-1b:Q8_0", "llama-3.1-8b:Q4_0", "llama-3.1-8b:Q4_K_M", "llama-3.1-8b:Q8_0",
     f"llama-3.1-8b:{FP8}", "llama-3.1-8b:BF16",
@@ -53,24 +56,24 @@ def copy_rate(device: Device) -> float:
     return 2 * n_bytes / seconds
 
 
-def decode_seconds(model: GpuModel, position: int, n: int = 64) -> float:
-    """For a token at a position, the GPU choosing each next one; of n tokens together."""
+def decode_seconds(model: GpuModel, position: int) -> float:
+    """For a token at a position, the GPU choosing each next one."""
     model.fill_frame(1, position)
     model.machine.run_likeliest()
     start = time.perf_counter()
-    for index in range(n):
+    for index in range(N_DECODED):
         model.frame.fill([model.machine.last_choice], [position + 1 + index], [0], [0])
         model.machine.run_likeliest()
-    return (time.perf_counter() - start) / n
+    return (time.perf_counter() - start) / N_DECODED
 
 
-def host_seconds(model: GpuModel, n: int = 50) -> float:
+def host_seconds(model: GpuModel) -> float:
     """For a token whose logits go to the host each time."""
     start = time.perf_counter()
-    for index in range(n):
+    for index in range(N_DECODED):
         model.fill_frame(1, SHORT + index)
         model.machine.run()
-    return (time.perf_counter() - start) / n
+    return (time.perf_counter() - start) / N_DECODED
 
 
 def prefill_seconds(model: GpuModel, n_tokens: int) -> float:
@@ -84,21 +87,21 @@ def prefill_seconds(model: GpuModel, n_tokens: int) -> float:
     return float(np.median(seconds[1:]))
 
 
-def measure(name: str, copy: float, with_detail: bool) -> dict[str, Any]:
+def measure(name: str, copy: float, with_detail: bool, context: int = 4096) -> dict[str, Any]:
     """A model's figures, "SHAPE:TYPE"; `copy`: bytes per second that shares are of."""
     start = time.perf_counter()
-    model = GpuModel(*name.split(":"))
+    model = GpuModel(*name.split(":"), context)
     record: dict[str, Any] = {"model": name, "weight_bytes": model.weight_bytes}
     record["make_seconds"] = time.perf_counter() - start
     try:
-        prefill_seconds(model, 64)
+        prefill_seconds(model, PROMPTS[1])
         for position in (SHORT, LONG):
             seconds = decode_seconds(model, position)
             n_bytes = model.weight_bytes + position * model.kv_bytes_per_position
             record[f"decode_at_{position}"] = 1 / seconds
             record[f"decode_share_at_{position}"] = n_bytes / seconds / copy
         record["decode_with_logits"] = 1 / host_seconds(model)
-        for n_tokens in (1, 512, 2048):
+        for n_tokens in PROMPTS:
             seconds = prefill_seconds(model, n_tokens)
             record[f"prefill_{n_tokens}"] = n_tokens / seconds
             record[f"prefill_{n_tokens}_tflops"] = 2 * model.matrix_values * n_tokens / seconds / 1e12
@@ -110,13 +113,14 @@ def measure(name: str, copy: float, with_detail: bool) -> dict[str, Any]:
 
 
 def show_detail(model: GpuModel) -> None:
-    """The time of every kind of launch, in decode and in a prefill of 2048 tokens."""
+    """The time of every kind of launch, in decode and in the longest prefill."""
     model.fill_frame(1, SHORT)
     model.machine.run()
     show_kinds(model, model.machine.steps_for_one, Counts(1, 1, 1))
-    model.fill_frame(2048, 0)
+    longest = PROMPTS[-1]
+    model.fill_frame(longest, 0)
     model.machine.run()
-    show_kinds(model, model.machine.steps_for_many, Counts(2048, 1, 32))
+    show_kinds(model, model.machine.steps_for_many, Counts(longest, 1, -(-longest // TILE_TOKENS)))
 
 
 def show_kinds(model: GpuModel, steps: Iterable[Step], counts: Counts) -> None:
@@ -137,8 +141,9 @@ def show_record(record: dict[str, Any]) -> None:
         f"{record[f'decode_at_{position}']:6.0f} ({record[f'decode_share_at_{position}']:4.0%})"
         for position in (SHORT, LONG)
     ]
-    prefill = [f"{record[f'prefill_{n}']:6.0f}" for n in (512, 2048)]
-    speed, first = f"{record['prefill_2048_tflops']:3.0f} TFLOP/s", 1000 * 2048 / record["prefill_2048"]
+    prefill, longest = [f"{record[f'prefill_{n}']:6.0f}" for n in PROMPTS[1:]], PROMPTS[-1]
+    speed = f"{record[f'prefill_{longest}_tflops']:3.0f} TFLOP/s"
+    first = 1000 * longest / record[f"prefill_{longest}"]
     logits = f"{record['decode_with_logits']:6.0f}"
     print(f"{record['model']:20}", *decode, logits, *prefill, speed, f"{first:5.0f} ms", flush=True)
 
