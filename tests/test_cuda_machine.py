@@ -242,7 +242,5 @@ def test_heads_that_a_gpu_has_no_shared_memory_for(tmp_path, fake_cuda):
     """A GPU of compute capability 7.5 has 64 KiB per block."""
     fake_cuda.compute_capability = (7, 5)
     fake_cuda.attributes |= {75: 7, 76: 5, 97: 64 << 10}
-    with pytest.raises(
-        EdgellamaError, match=r"65,536 bytes of shared memory .* needs [67]\d,\d{3} for"
-    ):
+    with pytest.raises(EdgellamaError, match=r"65,536 bytes of shared memory .* needs [67]\d,\d{3} for"):
         open_model(small_model(tmp_path / "wide.gguf", "f16", 1, n_heads=1), "cuda")
