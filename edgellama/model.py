@@ -105,7 +105,8 @@ class Model:
             return family.build(builder, self.config, self.context)
 
         n_pages = -(-self.context // PAGE_POSITIONS)
-        self.prefix_rule = write(frozenset(), 0).prefix_rule
+        rule_of = getattr(family, "prefix_rule", None)  # of families whose prompts see themselves as a whole
+        self.prefix_rule = rule_of(self.config) if rule_of else None
         sizes = (self.context, self.context) if self.prefix_rule else (kind.max_tokens, MAX_ROWS)
         self.frame = Frame(*sizes, self.config.vocab_size, sequences, n_pages)
         self.pages = PageTable(self.frame, sequences * n_pages)

@@ -12,7 +12,6 @@ from .cache_layout import side_bytes
 from .errors import ModelError
 from .gguf.tensor_table import TensorInfo
 from .ops import LOGIT_ROWS, TOKENS, OpSpec
-from .prefix import PrefixRule
 
 FLOAT_TYPES = ("f32", "f16", "bf16", "fp8_e4m3", "fp8_e5m2")  # weights that are multiplied with float32 activations
 FLOATS, QUANTIZED, PANEL, BYTES = "floats", "quantized", "panel", "bytes"  # what a buffer's rows are
@@ -116,7 +115,6 @@ class Program:
     hidden: View  # (n_rows, d_model)
     attention: "AttentionShape"
     n_layers: int
-    prefix_rule: PrefixRule | None = None  # of models whose prompts see themselves as a whole
 
     @property
     def hidden_end(self) -> int:

@@ -75,6 +75,11 @@ UNUSED_SOURCES = ("*.rotary_emb.inv_freq",)
 LAYERS = 28  # of the 6B: the vendor's code has the number built in
 
 
+def prefix_rule(config: ModelConfig) -> PrefixRule:
+    """How prompts see themselves."""
+    return PrefixRule(config.prefix_end_id, config.prefix_mask_ids)
+
+
 def build(b: Builder, config: ModelConfig, context: int) -> Program:
     """The forward pass of a model for sessions of up to `context` positions."""
     x = b.embed("token_embd.weight")  # (n_tokens, d_model)
@@ -91,6 +96,4 @@ def build(b: Builder, config: ModelConfig, context: int) -> Program:
         h = b.layernorm(y, p + "ffn_norm.weight", config.norm_eps)
         x = b.layernorm(y, p + "ffn_norm.weight", config.norm_eps, b.buffer("after_layer", width), gain)
         b.project(activated(b, h, layer, GELU), (p + "ffn_down.weight",), out=x, add=True)
-    program = finish(b, config, b.layernorm(b.gather(x), "output_norm.weight", config.norm_eps))
-    program.prefix_rule = PrefixRule(config.prefix_end_id, config.prefix_mask_ids)
-    return program
+    return finish(b, config, b.layernorm(b.gather(x), "output_norm.weight", config.norm_eps))
