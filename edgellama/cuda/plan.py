@@ -72,7 +72,7 @@ class Planner:
     def _embed(self, op: Op) -> None:
         matrix = self.places.matrices[op.operands["table"]]
         values = [
-            *_matrix_values(matrix), self.places.frame["token_ids"], self.address(op.operands["out"]),
+            *matrix.places, self.places.frame["token_ids"], self.address(op.operands["out"]),
             op.integers["width"], matrix.n_blocks, op.floats["scale"],
         ]  # fmt: skip
         rows = -(-matrix.n_blocks // 128)
@@ -151,14 +151,14 @@ class Planner:
         form = FORMATS[matrix.kind]
         shared_bytes = matrix.n_blocks * (48 if form.is_integer else 128) + 128
         x, norm = self.address(source.view), self.address(source.norm)
-        matrix_values, sizes = _matrix_values(matrix), (matrix.n_rows, matrix.n_columns)
+        sizes = (matrix.n_rows, matrix.n_columns)
         if mode == ops.SWIGLU:
             kernel, n_warps = f"gated_{matrix.kind}", -(-matrix.n_rows // 2)
-            values = [*matrix_values, x, norm, out, *sizes, source.epsilon]
+            values = [*matrix.places, x, norm, out, *sizes, source.epsilon]
         else:
             kernel, n_warps = f"matvec_{matrix.kind}", matrix.n_rows
             bias = self.address(op.operands["bias"])
-            values = [*matrix_values, x, norm, bias, out, *sizes, mode, source.epsilon]
+            values = [*matrix.places, x, norm, bias, out, *sizes, mode, source.epsilon]
         most = self.places.matvec_blocks(kernel, shared_bytes)
         n_blocks = min(most, -(-n_warps // (MATVEC_THREADS // 32)))
         self._add(kernel, values, MATVEC_THREADS, lambda counts: n_blocks, shared_bytes, extent=op.extent)
@@ -167,7 +167,7 @@ class Planner:
         padded, extent = padded_columns(matrix.n_columns), op.extent
         self._prepare(source, matrix, padded, extent)
         values = [
-            *_matrix_values(matrix), self.places.halves, self.places.powers, self.address(op.operands["bias"]),
+            *matrix.places, self.places.halves, self.places.powers, self.address(op.operands["bias"]),
             self.address(op.operands["out"]), matrix.n_rows, matrix.n_blocks, 0, padded, op.integers["pitch"],
             op.integers["mode"],
         ]  # fmt: skip
@@ -265,10 +265,6 @@ def part_bytes(program: Program, n_multiprocessors: int, pages_per_slot: int) ->
     width = -(-shape.value_dim // 16) * 16
     n_parts = attention_parts(n_multiprocessors, shape.n_kv_heads, pages_per_slot)
     return 4 * FEW_TOKENS * n_parts * shape.n_heads * (width + 2)
-
-
-def _matrix_values(matrix: DeviceMatrix) -> tuple[int, int, int, int]:
-    return matrix.codes, matrix.scales, matrix.extras, matrix.run
 
 
 def split_at_logit_rows(program: Program) -> tuple[list[Op], list[Op]]:

@@ -56,7 +56,7 @@ def kind_of(weight: Weight) -> str:
 
 @dataclass(frozen=True)
 class DeviceMatrix:
-    """A weight on the GPU: its format and what kernels take to find it (MATRIX of kernels/matvec.py)."""
+    """A weight on the GPU: its format, and where its planes lie (MATRIX of kernels/matvec.py)."""
 
     kind: str
     memory: Memory
@@ -72,8 +72,9 @@ class DeviceMatrix:
         return -(-self.n_columns // 32)
 
     @property
-    def arguments(self) -> tuple[tuple[str, int], ...]:
-        return tuple(("i64", value) for value in (self.codes, self.scales, self.extras, self.run))
+    def places(self) -> tuple[int, int, int, int]:
+        """What kernels take to find it."""
+        return self.codes, self.scales, self.extras, self.run
 
 
 def _padded(n_bytes: int) -> int:
@@ -155,11 +156,11 @@ class WeightLoader:
         self._uploader.send(self._part.address, rows)
         form = FORMATS[matrix.kind]
         name = f"pack_{matrix.kind}" if form.is_integer else "pack_plain"
-        counts = (self._part.address, len(rows), n_columns, rows.shape[1], first, step)
-        arguments = [*matrix.arguments, *(("i64", value) for value in counts)]
+        values = [*matrix.places, self._part.address, len(rows), n_columns, rows.shape[1], first, step]
         if not form.is_integer:
-            arguments.append(("i64", form.codes // 16))
-        self._stream.launch(self._kernels.function(name), self._n_blocks, 256, Arguments(*arguments))
+            values.append(form.codes // 16)
+        arguments = Arguments(*(("i64", value) for value in values))
+        self._stream.launch(self._kernels.function(name), self._n_blocks, 256, arguments)
 
     def close(self) -> None:
         self._uploader.finish()

@@ -27,10 +27,6 @@ def _pick(builder, x, indices):
     return builder.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, len(indices)), list(indices)))
 
 
-low_words = make_unary(i32x2, i32x4, lambda builder, x: _pick(builder, x, (0, 1)))
-high_words = make_unary(i32x2, i32x4, lambda builder, x: _pick(builder, x, (2, 3)))
-
-
 def _and_shift(shift: int, mask: int, vector: ir.VectorType):
     def emit(builder, x):
         moved = builder.lshr(x, ir.Constant(vector, [shift] * vector.count)) if shift else x
